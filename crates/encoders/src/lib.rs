@@ -1,1 +1,22 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod encoder;
+mod error;
+mod features;
+mod fusion;
+mod head;
+mod layers;
+mod ops;
+mod parameters;
+mod tower;
+mod weights;
+
+pub use encoder::{Encoder, Expects, Input, Precomputed};
+pub use error::{Error, Result};
+pub use features::{CacheKey, CachedFeatures, Descriptor, FeatureCache, Featurizer, NGrams, Standardizer};
+pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
+pub use head::{EmbeddingHead, HeadForm};
+pub use layers::{Embedding, LayerNorm, Linear};
+pub use parameters::{Init, Parameters};
+pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
+pub use weights::Weights;

@@ -1,0 +1,224 @@
+//! Image features: histograms of oriented gradients, colour moments on a grid, and a colour histogram.
+//!
+//! Oriented gradients after Dalal & Triggs 2005 (nine unsigned orientations, cells normalised with their
+//! neighbourhood, clipped at 0.2), here at two scales over 64×64 pixels.
+
+use super::Featurizer;
+
+/// The side that every image is brought to.
+const SIDE: usize = 64;
+/// Unsigned orientations, 20° each.
+const ORIENTATIONS: usize = 9;
+/// Cells per side of the two gradient grids.
+const GRIDS: [usize; 2] = [8, 4];
+/// Colour moments: cells per side.
+const COLOUR_GRID: usize = 4;
+/// Colour histogram: bins per channel.
+const BINS: usize = 4;
+const DIM: usize =
+    ORIENTATIONS * (GRIDS[0] * GRIDS[0] + GRIDS[1] * GRIDS[1]) + 6 * COLOUR_GRID * COLOUR_GRID + BINS * BINS * BINS;
+
+/// Gradient orientation and colour: 880 features of any RGB image. To be standardised with the training
+/// split's [`Standardizer`](super::Standardizer); a missing image is the zero vector after that.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Descriptor;
+
+impl Featurizer for Descriptor {
+    fn dim(&self) -> usize {
+        DIM
+    }
+
+    fn key(&self) -> String {
+        format!("descriptor:1:{SIDE}")
+    }
+
+    fn image(&self, rgb: &[u8], width: usize, height: usize) -> Option<Vec<f32>> {
+        if width == 0 || height == 0 || rgb.len() != width * height * 3 {
+            return None;
+        }
+        let image = shrink(rgb, width, height);
+        let mut features = Vec::with_capacity(DIM);
+        let gradients = gradients(&image);
+        for grid in GRIDS {
+            oriented_gradients(&gradients, grid, &mut features);
+        }
+        colour_moments(&image, &mut features);
+        colour_histogram(&image, &mut features);
+        Some(features)
+    }
+}
+
+type Pixel = [f32; 3];
+
+/// `SIDE × SIDE` pixels of `0..=1`, each the mean of the area it covers.
+fn shrink(rgb: &[u8], width: usize, height: usize) -> Vec<Pixel> {
+    let at = |x: usize, y: usize| &rgb[(y * width + x) * 3..][..3];
+    let unit = |pixel: &[u8]| [0, 1, 2].map(|c| f32::from(pixel[c]) / 255.0);
+    if (width, height) == (SIDE, SIDE) {
+        return rgb.chunks_exact(3).map(unit).collect();
+    }
+    let (columns, rows) = (coverage(width), coverage(height));
+    let mut out = Vec::with_capacity(SIDE * SIDE);
+    for row in &rows {
+        for column in &columns {
+            let mut sum = [0f32; 3];
+            for (y, wy) in row {
+                for (x, wx) in column {
+                    let pixel = unit(at(*x, *y));
+                    (0..3).for_each(|c| sum[c] += wx * wy * pixel[c]);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+/// For each of `SIDE` outputs, the inputs of `0..n` that it covers, with weights that sum to 1.
+fn coverage(n: usize) -> Vec<Vec<(usize, f32)>> {
+    let scale = n as f32 / SIDE as f32;
+    let cover = |i: usize| {
+        let (from, to) = (i as f32 * scale, (i + 1) as f32 * scale);
+        let last = (to.ceil() as usize).clamp(1, n);
+        let weight = |j: usize| (to.min(j as f32 + 1.0) - from.max(j as f32)).max(0.0) / scale;
+        ((from as usize).min(n - 1)..last).map(|j| (j, weight(j))).collect()
+    };
+    (0..SIDE).map(cover).collect()
+}
+
+/// Magnitude and orientation in `0..ORIENTATIONS` of the channel with the steepest slope, by central differences.
+fn gradients(image: &[Pixel]) -> Vec<(f32, f32)> {
+    let mut out = Vec::with_capacity(SIDE * SIDE);
+    for y in 0..SIDE {
+        let (above, below) = (y.saturating_sub(1), (y + 1).min(SIDE - 1));
+        for x in 0..SIDE {
+            let (left, right) = (x.saturating_sub(1), (x + 1).min(SIDE - 1));
+            let slope = |c: usize| {
+                let dx = image[y * SIDE + right][c] - image[y * SIDE + left][c];
+                let dy = image[below * SIDE + x][c] - image[above * SIDE + x][c];
+                (dx * dx + dy * dy, dx, dy)
+            };
+            let (square, dx, dy) =
+                [slope(1), slope(2)].into_iter().fold(slope(0), |a, b| if b.0 > a.0 { b } else { a });
+            let turn = dy.atan2(dx).rem_euclid(std::f32::consts::PI) / std::f32::consts::PI;
+            out.push((square.sqrt(), turn * ORIENTATIONS as f32));
+        }
+    }
+    out
+}
+
+/// `grid²` histograms of `ORIENTATIONS`, votes shared bilinearly between cells and linearly between orientations, each
+/// normalised with the 3×3 cells around it and clipped.
+fn oriented_gradients(gradients: &[(f32, f32)], grid: usize, features: &mut Vec<f32>) {
+    let mut cells = vec![[0f32; ORIENTATIONS]; grid * grid];
+    let size = (SIDE / grid) as f32;
+    let shares = |position: usize| {
+        let at = (position as f32 + 0.5) / size - 0.5;
+        let low = at.floor();
+        [(low as isize, 1.0 - (at - low)), (low as isize + 1, at - low)]
+    };
+    let inside = |cell: isize| (0..grid as isize).contains(&cell);
+    for (i, (magnitude, orientation)) in gradients.iter().enumerate() {
+        if *magnitude == 0.0 {
+            continue;
+        }
+        let low = (orientation - 0.5).floor();
+        let part = orientation - 0.5 - low;
+        let bin = (low as isize).rem_euclid(ORIENTATIONS as isize) as usize;
+        let next = (bin + 1) % ORIENTATIONS;
+        for (cy, wy) in shares(i / SIDE).into_iter().filter(|(cell, _)| inside(*cell)) {
+            for (cx, wx) in shares(i % SIDE).into_iter().filter(|(cell, _)| inside(*cell)) {
+                let cell = &mut cells[cy as usize * grid + cx as usize];
+                let vote = magnitude * wy * wx / (size * size);
+                cell[bin] += vote * (1.0 - part);
+                cell[next] += vote * part;
+            }
+        }
+    }
+    let energy: Vec<f32> = cells.iter().map(|cell| cell.iter().map(|x| x * x).sum()).collect();
+    for (i, cell) in cells.iter().enumerate() {
+        let (y, x) = (i / grid, i % grid);
+        let rows = y.saturating_sub(1)..(y + 2).min(grid);
+        let around: f32 =
+            rows.map(|r| (x.saturating_sub(1)..(x + 2).min(grid)).map(|c| energy[r * grid + c]).sum::<f32>()).sum();
+        // The constant keeps noise in flat areas small.
+        let norm = (around + 1e-3).sqrt();
+        features.extend(cell.iter().map(|x| (x / norm).min(0.2)));
+    }
+}
+
+/// Mean and deviation of each channel in each cell.
+fn colour_moments(image: &[Pixel], features: &mut Vec<f32>) {
+    let size = SIDE / COLOUR_GRID;
+    for cell in 0..COLOUR_GRID * COLOUR_GRID {
+        let (top, left) = (cell / COLOUR_GRID * size, cell % COLOUR_GRID * size);
+        for channel in 0..3 {
+            let pixels = (0..size * size).map(|i| image[(top + i / size) * SIDE + left + i % size][channel]);
+            let n = (size * size) as f32;
+            let mean = pixels.clone().sum::<f32>() / n;
+            let variance = pixels.map(|x| (x - mean) * (x - mean)).sum::<f32>() / n;
+            features.extend([mean, variance.sqrt()]);
+        }
+    }
+}
+
+/// Square roots of the joint histogram's shares, as the Hellinger distance compares them.
+fn colour_histogram(image: &[Pixel], features: &mut Vec<f32>) {
+    let mut counts = [0f32; BINS * BINS * BINS];
+    for pixel in image {
+        let bin = pixel.iter().fold(0, |bin, x| bin * BINS + ((x * BINS as f32) as usize).min(BINS - 1));
+        counts[bin] += 1.0;
+    }
+    features.extend(counts.map(|count| (count / image.len() as f32).sqrt()));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn picture(side: usize, paint: impl Fn(f32, f32) -> [u8; 3]) -> Vec<u8> {
+        let unit = |i: usize| (i as f32 + 0.5) / side as f32;
+        (0..side * side).flat_map(|i| paint(unit(i % side), unit(i / side))).collect()
+    }
+
+    fn features(side: usize, paint: impl Fn(f32, f32) -> [u8; 3]) -> Vec<f32> {
+        Descriptor.image(&picture(side, paint), side, side).unwrap()
+    }
+
+    #[test]
+    fn there_are_as_many_as_promised_and_all_finite() {
+        let noise = features(64, |x, y| [(x * 251.0) as u8, (y * 249.0) as u8, (x * y * 97.0) as u8]);
+        assert_eq!(noise.len(), Descriptor.dim());
+        assert!(noise.iter().all(|x| x.is_finite()));
+        assert!(noise.iter().any(|x| *x != 0.0));
+        assert_eq!(Descriptor.image(&[0; 10], 2, 2), None);
+    }
+
+    #[test]
+    fn a_flat_picture_has_colour_and_no_gradient() {
+        let red = features(64, |_, _| [255, 0, 0]);
+        assert!(red[..ORIENTATIONS * 80].iter().all(|x| *x == 0.0));
+        assert_eq!(&red[720..726], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(red[816 + 3 * 16], 1.0);
+    }
+
+    #[test]
+    fn a_vertical_edge_votes_for_the_horizontal_gradient() {
+        let edge = features(64, |x, _| if x < 0.5 { [0; 3] } else { [255; 3] });
+        let mut sums = [0f32; ORIENTATIONS];
+        edge[..ORIENTATIONS * 64].iter().enumerate().for_each(|(i, x)| sums[i % ORIENTATIONS] += x);
+        // Angle 0 lies between the last and the first orientation.
+        assert!(sums[0] > 0.0 && (sums[0] - sums[8]).abs() < 1e-5);
+        assert!(sums[1..8].iter().all(|x| *x < 1e-5), "{sums:?}");
+    }
+
+    #[test]
+    fn size_hardly_matters() {
+        let paint = |x: f32, y: f32| if (x - 0.5).hypot(y - 0.5) < 0.3 { [250, 200, 20] } else { [255; 3] };
+        let (small, large) = (features(64, paint), features(160, paint));
+        let distance: f32 = small.iter().zip(&large).map(|(a, b)| (a - b).powi(2)).sum();
+        let length: f32 = small.iter().map(|a| a * a).sum();
+        assert!(distance < 0.05 * length, "{distance} of {length}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The layers that everything here is made of: linear, norm, embedding, and the head `h_m`.
+
+//mod conv;
+//mod transformer;
+
+use candle_core::{Result, Tensor};
+
+use crate::{Init, Parameters, ops};
+
+//pub(crate) use conv::{Conv2d, ConvSpec, DepthwiseConv2d, FrozenNorm, unfold};
+//pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace, additive_mask, causal_mask, mean_tokens};
+
+/// `x Wᵀ + b`: `[.., inputs]` to `[.., outputs]`.
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Parameters `weight` `[outputs, inputs]` and `bias` `[outputs]`, both uniform within `1/√inputs`.
+    ///
+    /// # Errors
+    /// As for [`Parameters::get`].
+    pub fn new(inputs: usize, outputs: usize, p: &Parameters) -> crate::Result<Self> {
+        let init = Init::fan_in(inputs);
+        let weight = p.get("weight", (outputs, inputs), init)?;
+        Ok(Self { weight, bias: Some(p.get("bias", outputs, init)?) })
+    }
+
+    /// Without a bias.
+    ///
+    /// # Errors
+    /// As for [`Parameters::get`].
+    pub fn without_bias(inputs: usize, outputs: usize, p: &Parameters) -> crate::Result<Self> {
+        Ok(Self { weight: p.get("weight", (outputs, inputs), Init::fan_in(inputs))?, bias: None })
+    }
+
+    /// `[.., inputs]` to `[.., outputs]`.
+    ///
+    /// # Errors
+    /// If the last dimension is not `inputs`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// The weight, `[outputs, inputs]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias, `[outputs]`.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+/// Layer normalisation over the last dimension, with weight and bias; differentiable, unlike candle's own.
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Parameters `weight` (ones) and `bias` (zeros), both `[width]`.
+    ///
+    /// # Errors
+    /// As for [`Parameters::get`].
+    pub fn new(width: usize, eps: f64, p: &Parameters) -> crate::Result<Self> {
+        let weight = p.get("weight", width, Init::Const(1.0))?;
+        Ok(Self { weight, bias: p.get("bias", width, Init::Const(0.0))?, eps })
+    }
+
+    /// `[.., width]` to the same shape.
+    ///
+    /// # Errors
+    /// If the last dimension is not `width`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// A table of vectors, looked up by index.
+pub struct Embedding {
+    table: Tensor,
+}
+
+impl Embedding {
+    /// The parameter `weight` `[count, width]`, normal with standard deviation 0.02.
+    ///
+    /// # Errors
+    /// As for [`Parameters::get`].
+    pub fn new(count: usize, width: usize, p: &Parameters) -> crate::Result<Self> {
+        Ok(Self { table: p.get("weight", (count, width), Init::Normal(0.02))? })
+    }
+
+    /// u32 `ids` `[..]` to `[.., width]`.
+    ///
+    /// # Errors
+    /// If an index is out of range.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        ops::embedding(ids, &self.table)
+    }
+
+    /// The first `n` rows, `[n, width]`.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn first(&self, n: usize) -> Result<Tensor> {
+        self.table.narrow(0, 0, n)
+    }
+}

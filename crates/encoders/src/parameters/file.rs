@@ -1,0 +1,115 @@
+//! Saving and loading all parameters as one safetensors file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use super::{Entry, Parameters};
+use crate::weights::Weights;
+use crate::{Error, Result};
+
+impl Parameters {
+    /// Writes every parameter and buffer of this scope, whole or not at all: a temporary file is renamed.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let tensors: HashMap<String, Tensor> = {
+            let store = self.store();
+            let here = store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix));
+            here.map(|(name, entry)| (name.clone(), entry.var.as_detached_tensor())).collect()
+        };
+        let part = path.with_extension(format!("part{}", std::process::id()));
+        candle_core::safetensors::save(&tensors, &part)?;
+        std::fs::rename(&part, path).map_err(|source| Error::io(path, source))
+    }
+
+    /// Reads what [`save`](Self::save) wrote into the parameters of this scope. All names and shapes are checked
+    /// before the first value changes.
+    ///
+    /// # Errors
+    /// If the file lacks a parameter, holds one that the model has not, or one of another shape.
+    pub fn load(&self, path: &Path) -> Result<()> {
+        let weights = Weights::open(path)?;
+        let store = self.store();
+        let here = || store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix));
+        let missing: Vec<_> = here().filter(|(name, _)| !weights.contains(name)).collect();
+        if let Some((name, _)) = missing.first() {
+            let place = weights.place().to_owned();
+            return Err(Error::MissingParameter { place, name: (*name).clone(), count: missing.len() });
+        }
+        let values = here()
+            .map(|(name, entry)| Ok((entry, weights.take(name, entry.var.shape(), &self.device)?)))
+            .collect::<Result<Vec<(&Entry, Tensor)>>>()?;
+        let unused = weights.unused();
+        if let Some(name) = unused.first() {
+            let place = weights.place().to_owned();
+            return Err(Error::UnexpectedParameter { place, name: name.clone(), count: unused.len() });
+        }
+        for (entry, value) in values {
+            entry.var.set(&value.to_dtype(entry.var.dtype())?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Init;
+    use candle_core::Device;
+
+    fn model(seed: u64, wide: usize) -> Parameters {
+        let p = Parameters::new(seed, &Device::Cpu);
+        p.get("a.weight", (wide, 2), Init::Normal(1.0)).unwrap();
+        p.buffer("a.mean", 3, Init::Normal(1.0)).unwrap();
+        p
+    }
+
+    fn first(p: &Parameters) -> Vec<f32> {
+        p.all()[0].1.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_round_trip_is_exact() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let (saved, loaded) = (model(1, 3), model(2, 3));
+        let in_graph = loaded.get("a.weight", (3, 2), Init::Const(0.0)).unwrap();
+        saved.save(&path).unwrap();
+        assert_ne!(first(&saved), first(&loaded));
+        loaded.load(&path).unwrap();
+        assert_eq!(first(&saved), first(&loaded));
+        assert_eq!(in_graph.flatten_all().unwrap().to_vec1::<f32>().unwrap(), first(&saved));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        model(1, 3).save(&path).unwrap();
+
+        let error = model(1, 4).load(&path).unwrap_err().to_string();
+        assert!(error.contains("a.weight") && error.contains("[3, 2]") && error.contains("[4, 2]"), "{error}");
+
+        let more = model(1, 3);
+        more.get("b.bias", 1, Init::Const(0.0)).unwrap();
+        let error = more.load(&path).unwrap_err().to_string();
+        assert!(error.contains("missing") && error.contains("b.bias"), "{error}");
+
+        let before = model(9, 3);
+        let fewer = before.scope("a");
+        more.save(&path).unwrap();
+        let old = first(&before);
+        let error = fewer.load(&path).unwrap_err().to_string();
+        assert!(error.contains("unknown") && error.contains("b.bias"), "{error}");
+        assert_eq!(first(&before), old, "a refused file changes nothing");
+
+        std::fs::write(&path, b"not a model").unwrap();
+        let error = model(1, 3).load(&path).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+    }
+}
