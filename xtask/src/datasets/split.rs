@@ -3,8 +3,9 @@
 //! This is iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) with groups in place of samples. Large groups
 //! are hard to place and go first, from the largest down. Of the others, the class with the fewest samples left is
 //! served first, again from the largest group down. A group goes to the split that still wants most of the class for
-//! which it is served; a large one is served for its rarest class. Equal sizes are ordered by a hash of a fixed seed and the group's name: no generator is
-//! involved, so the split cannot change with a library's version. All arithmetic is in integers.
+//! which it is served; a large one is served for its rarest class. Equal sizes are ordered by a hash of a fixed seed
+//! and the group's name: no generator is involved, so the split cannot change with a library's version. All arithmetic
+//! is in integers.
 
 use std::collections::BTreeMap;
 
