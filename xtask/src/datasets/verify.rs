@@ -43,24 +43,15 @@ fn folder(path: &Path, name: &str) -> Result<Vec<String>> {
         let dataset = Dataset::read(path, variant.as_deref())?;
         let expected = variant.map_or(name.to_owned(), |variant| format!("{name}:{variant}"));
         if dataset.description.name != expected {
-            problems.push(format!(
-                "the name is `{}`, expected `{expected}`",
-                dataset.description.name
-            ));
+            problems.push(format!("the name is `{}`, expected `{expected}`", dataset.description.name));
         }
         rules(&dataset, path, &mut problems);
         datasets.push(dataset);
     }
 
-    let used: BTreeSet<&str> = datasets
-        .iter()
-        .flat_map(|dataset| &dataset.samples)
-        .map(|sample| sample.image.as_str())
-        .collect();
-    for file in hashes
-        .keys()
-        .filter(|file| file.starts_with("images/") && !used.contains(file.as_str()))
-    {
+    let used: BTreeSet<&str> =
+        datasets.iter().flat_map(|dataset| &dataset.samples).map(|sample| sample.image.as_str()).collect();
+    for file in hashes.keys().filter(|file| file.starts_with("images/") && !used.contains(file.as_str())) {
         problems.push(format!("{file}: no manifest uses it"));
     }
     let readme = fs::read_to_string(path.join("README.md")).context("README.md")?;
@@ -70,20 +61,12 @@ fn folder(path: &Path, name: &str) -> Result<Vec<String>> {
 
     println!("{name}: {} files match {}", hashes.len(), sums::FILE);
     for dataset in &datasets {
-        println!(
-            "\n{}\n\n{}",
-            dataset.description.name,
-            counts::table(dataset)
-        );
+        println!("\n{}\n\n{}", dataset.description.name, counts::table(dataset));
     }
     Ok(problems)
 }
 
-fn compare(
-    committed: &BTreeMap<String, String>,
-    measured: &BTreeMap<String, String>,
-    problems: &mut Vec<String>,
-) {
+fn compare(committed: &BTreeMap<String, String>, measured: &BTreeMap<String, String>, problems: &mut Vec<String>) {
     for (file, hash) in committed {
         match measured.get(file) {
             None => problems.push(format!("{file}: missing")),
@@ -93,10 +76,7 @@ fn compare(
             Some(_) => {}
         }
     }
-    for file in measured
-        .keys()
-        .filter(|file| !committed.contains_key(*file))
-    {
+    for file in measured.keys().filter(|file| !committed.contains_key(*file)) {
         problems.push(format!("{file}: not listed in {}", sums::FILE));
     }
 }
@@ -109,9 +89,7 @@ fn rules(dataset: &Dataset, folder: &Path, problems: &mut Vec<String>) {
     for identifier in description.licence.split(" AND ") {
         let text = format!("LICENSES/{identifier}.txt");
         if !SPDX.contains(&identifier) || !folder.join(&text).is_file() {
-            problem(format!(
-                "licence `{identifier}`: expected one of {SPDX:?} with its text in {text}"
-            ));
+            problem(format!("licence `{identifier}`: expected one of {SPDX:?} with its text in {text}"));
         }
     }
     let classes: BTreeSet<&String> = description.classes.iter().collect();
@@ -119,10 +97,7 @@ fn rules(dataset: &Dataset, folder: &Path, problems: &mut Vec<String>) {
         problem("a class is named twice".into());
     }
     if description.task == Task::Binary && classes.len() != 2 {
-        problem(format!(
-            "a binary task has 2 classes, this one has {}",
-            classes.len()
-        ));
+        problem(format!("a binary task has 2 classes, this one has {}", classes.len()));
     }
     for class in &description.classes {
         if counts::of_class(dataset, class).contains(&0) {
@@ -141,13 +116,8 @@ fn rules(dataset: &Dataset, folder: &Path, problems: &mut Vec<String>) {
             problem(format!("`{id}`: the text is empty"));
         }
         let names = sample.label.names();
-        if matches!(sample.label, Label::Many(_)) != (description.task == Task::Multilabel)
-            || names.is_empty()
-        {
-            problem(format!(
-                "`{id}`: the label does not have the form of a {:?} task",
-                description.task
-            ));
+        if matches!(sample.label, Label::Many(_)) != (description.task == Task::Multilabel) || names.is_empty() {
+            problem(format!("`{id}`: the label does not have the form of a {:?} task", description.task));
         }
         for name in names.iter().filter(|name| !classes.contains(name)) {
             problem(format!("`{id}`: label `{name}` is not a class"));
@@ -157,10 +127,7 @@ fn rules(dataset: &Dataset, folder: &Path, problems: &mut Vec<String>) {
         }
         let split = *splits.entry(&sample.group).or_insert(sample.split);
         if split != sample.split {
-            problem(format!(
-                "group `{}` is in {split} and in {}",
-                sample.group, sample.split
-            ));
+            problem(format!("group `{}` is in {split} and in {}", sample.group, sample.split));
         }
         if let Err(error) = check_image(folder, &sample.image) {
             problem(format!("`{id}`: {}: {error:#}", sample.image));
@@ -170,16 +137,13 @@ fn rules(dataset: &Dataset, folder: &Path, problems: &mut Vec<String>) {
 
 /// A path below `images/`, and a PNG whose header states the right size; its other bytes answer to `SHA256SUMS`.
 fn check_image(folder: &Path, image: &str) -> Result<()> {
-    let Some(file) = image.strip_prefix("images/") else {
-        bail!("expected a path below images/")
-    };
+    let Some(file) = image.strip_prefix("images/") else { bail!("expected a path below images/") };
     if file.contains(['/', '\\']) {
         bail!("expected a file directly below images/");
     }
     let bytes = fs::read(folder.join(image))?;
     // Eight bytes of signature, the length and name of the first chunk, then width and height, big-endian.
-    let Some((b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", size)) =
-        bytes.get(..24).and_then(<[u8]>::split_first_chunk::<16>)
+    let Some((b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", size)) = bytes.get(..24).and_then(<[u8]>::split_first_chunk::<16>)
     else {
         bail!("not a PNG");
     };

@@ -31,10 +31,7 @@ fn valid() -> Dataset {
         show_samples: true,
         classes: vec!["no".into(), "yes".into()],
     };
-    Dataset {
-        description,
-        samples,
-    }
+    Dataset { description, samples }
 }
 
 /// A folder with the data set's files; `spoil` has the last word before the sums are written.
@@ -64,18 +61,12 @@ fn complains(about: &str, change: impl Fn(&mut Dataset)) {
     let home = laid_out(&dataset, |_| {});
     let problems = folder(home.path(), "tiny").unwrap();
     assert!(!problems.is_empty(), "nothing found, expected `{about}`");
-    assert!(
-        problems.iter().all(|problem| problem.contains(about)),
-        "expected `{about}`, found {problems:#?}"
-    );
+    assert!(problems.iter().all(|problem| problem.contains(about)), "expected `{about}`, found {problems:#?}");
 }
 
 #[test]
 fn a_valid_folder_has_no_problem() {
-    assert_eq!(
-        folder(laid_out(&valid(), |_| {}).path(), "tiny").unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(folder(laid_out(&valid(), |_| {}).path(), "tiny").unwrap(), Vec::<String>::new());
 }
 
 #[test]
@@ -116,10 +107,7 @@ fn each_rule_is_enforced() {
 fn complains_of_file(about: &str, spoil: impl Fn(&Path)) {
     let home = laid_out(&valid(), spoil);
     let problems = folder(home.path(), "tiny").unwrap();
-    assert!(
-        problems.len() == 1 && problems[0].contains(about),
-        "expected `{about}`, found {problems:#?}"
-    );
+    assert!(problems.len() == 1 && problems[0].contains(about), "expected `{about}`, found {problems:#?}");
 }
 
 #[test]
@@ -144,15 +132,8 @@ fn changed_missing_and_unlisted_files_are_named() {
     fs::write(home.path().join("notes.txt"), "new").unwrap();
     fs::remove_file(home.path().join("images/y2.png")).unwrap();
     let problems = folder(home.path(), "tiny").unwrap().join("\n");
-    for about in [
-        "LICENSES/MIT.txt: SHA-256 is",
-        "notes.txt: not listed",
-        "images/y2.png: missing",
-    ] {
-        assert!(
-            problems.contains(about),
-            "expected `{about}`, found {problems}"
-        );
+    for about in ["LICENSES/MIT.txt: SHA-256 is", "notes.txt: not listed", "images/y2.png: missing"] {
+        assert!(problems.contains(about), "expected `{about}`, found {problems}");
     }
 }
 
@@ -160,10 +141,6 @@ fn changed_missing_and_unlisted_files_are_named() {
 fn counts_in_the_readme_must_be_current() {
     complains_of_file("its counts are not those", |path| {
         let readme = fs::read_to_string(path.join("README.md")).unwrap();
-        fs::write(
-            path.join("README.md"),
-            readme.replace("| no | 1 |", "| no | 2 |"),
-        )
-        .unwrap();
+        fs::write(path.join("README.md"), readme.replace("| no | 1 |", "| no | 2 |")).unwrap();
     });
 }
