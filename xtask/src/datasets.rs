@@ -52,14 +52,7 @@ fn build(names: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     for name in names {
         let status = Command::new(&cargo)
-            .args([
-                "run",
-                "--quiet",
-                "--package",
-                "xtask",
-                "--features",
-                "datasets-build",
-            ])
+            .args(["run", "--quiet", "--package", "xtask", "--features", "datasets-build"])
             .args(["--", "datasets", "build", name])
             .current_dir(crate::root())
             .status()?;

@@ -35,20 +35,10 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
         let before = sums::read(&path).unwrap_or_default();
         write(folder, &path)?;
         let after = sums::read(&path)?;
-        let changed: Vec<&String> = after
-            .iter()
-            .filter(|(file, hash)| before.get(*file) != Some(hash))
-            .map(|(file, _)| file)
-            .collect();
-        let gone = before
-            .keys()
-            .filter(|file| !after.contains_key(*file))
-            .count();
-        println!(
-            "{name}: {} files, {} new or changed, {gone} gone",
-            after.len(),
-            changed.len()
-        );
+        let changed: Vec<&String> =
+            after.iter().filter(|(file, hash)| before.get(*file) != Some(hash)).map(|(file, _)| file).collect();
+        let gone = before.keys().filter(|file| !after.contains_key(*file)).count();
+        println!("{name}: {} files, {} new or changed, {gone} gone", after.len(), changed.len());
         for file in changed.iter().take(10) {
             println!("  {file}");
         }
@@ -83,8 +73,5 @@ fn finish(description: Description, mut samples: Vec<Sample>) -> Dataset {
         sample.split = splits.get(&sample.group).copied().unwrap_or(Split::Train);
     }
     samples.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
-    Dataset {
-        description,
-        samples,
-    }
+    Dataset { description, samples }
 }

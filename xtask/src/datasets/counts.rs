@@ -11,24 +11,14 @@ const END: &str = "<!-- end of counts -->\n";
 
 /// Samples of each split: `[train, val, test]`.
 pub(crate) fn by_split(dataset: &Dataset) -> [usize; 3] {
-    Split::ALL.map(|split| {
-        dataset
-            .samples
-            .iter()
-            .filter(|sample| sample.split == split)
-            .count()
-    })
+    Split::ALL.map(|split| dataset.samples.iter().filter(|sample| sample.split == split).count())
 }
 
 /// Samples of one class in each split: `[train, val, test]`.
 pub(crate) fn of_class(dataset: &Dataset, class: &str) -> [usize; 3] {
     Split::ALL.map(|split| {
         let has_class = |names: &[String]| names.iter().any(|name| name == class);
-        dataset
-            .samples
-            .iter()
-            .filter(|sample| sample.split == split && has_class(sample.label.names()))
-            .count()
+        dataset.samples.iter().filter(|sample| sample.split == split && has_class(sample.label.names())).count()
     })
 }
 
@@ -36,10 +26,7 @@ pub(crate) fn of_class(dataset: &Dataset, class: &str) -> [usize; 3] {
 pub(crate) fn table(dataset: &Dataset) -> String {
     let mut text = String::from("| class | train | val | test | all |\n|---|--:|--:|--:|--:|\n");
     let mut row = |name: &str, [train, val, test]: [usize; 3]| {
-        text += &format!(
-            "| {name} | {train} | {val} | {test} | {} |\n",
-            train + val + test
-        );
+        text += &format!("| {name} | {train} | {val} | {test} | {} |\n", train + val + test);
     };
     for class in &dataset.description.classes {
         row(class, of_class(dataset, class));
@@ -50,24 +37,14 @@ pub(crate) fn table(dataset: &Dataset) -> String {
 }
 
 fn groups(dataset: &Dataset, split: Split) -> usize {
-    let of_split = dataset
-        .samples
-        .iter()
-        .filter(|sample| sample.split == split);
-    of_split
-        .map(|sample| &sample.group)
-        .collect::<BTreeSet<_>>()
-        .len()
+    let of_split = dataset.samples.iter().filter(|sample| sample.split == split);
+    of_split.map(|sample| &sample.group).collect::<BTreeSet<_>>().len()
 }
 
 /// The README with its counts replaced by those of `datasets` (the task itself, then its variants).
 pub(crate) fn in_readme(readme: &str, datasets: &[Dataset]) -> Result<String> {
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .context("README.md lacks the line that begins its counts")?;
-    let (_, after) = rest
-        .split_once(END)
-        .context("README.md lacks the line that ends its counts")?;
+    let (before, rest) = readme.split_once(BEGIN).context("README.md lacks the line that begins its counts")?;
+    let (_, after) = rest.split_once(END).context("README.md lacks the line that ends its counts")?;
     let mut text = format!("{before}{BEGIN}");
     for dataset in datasets {
         text += &format!("\n`{}`\n\n{}", dataset.description.name, table(dataset));

@@ -102,23 +102,17 @@ impl Dataset {
     /// Reads `dataset[.VARIANT].toml` and the manifest of the same variant.
     pub(crate) fn read(folder: &Path, variant: Option<&str>) -> Result<Self> {
         let (toml_path, manifest_path) = paths(folder, variant);
-        let text =
-            fs::read_to_string(&toml_path).with_context(|| toml_path.display().to_string())?;
+        let text = fs::read_to_string(&toml_path).with_context(|| toml_path.display().to_string())?;
         let description = toml::from_str(&text).with_context(|| toml_path.display().to_string())?;
-        let text = fs::read_to_string(&manifest_path)
-            .with_context(|| manifest_path.display().to_string())?;
+        let text = fs::read_to_string(&manifest_path).with_context(|| manifest_path.display().to_string())?;
         let samples = text
             .lines()
             .enumerate()
             .map(|(at, line)| {
-                serde_json::from_str(line)
-                    .with_context(|| format!("{}:{}", manifest_path.display(), at + 1))
+                serde_json::from_str(line).with_context(|| format!("{}:{}", manifest_path.display(), at + 1))
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            description,
-            samples,
-        })
+        Ok(Self { description, samples })
     }
 
     /// Writes both files, every line ended by `\n`.
@@ -138,10 +132,7 @@ impl Dataset {
 
 fn paths(folder: &Path, variant: Option<&str>) -> (PathBuf, PathBuf) {
     let dot_variant = variant.map(|name| format!(".{name}")).unwrap_or_default();
-    (
-        folder.join(format!("dataset{dot_variant}.toml")),
-        folder.join(format!("manifest{dot_variant}.jsonl")),
-    )
+    (folder.join(format!("dataset{dot_variant}.toml")), folder.join(format!("manifest{dot_variant}.jsonl")))
 }
 
 /// The variants of a folder: `None` for `dataset.toml` itself, then `Some("tags")` for `dataset.tags.toml` and so on.
@@ -149,9 +140,7 @@ pub(crate) fn variants(folder: &Path) -> Result<Vec<Option<String>>> {
     let mut named = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let variant = name
-            .strip_prefix("dataset.")
-            .and_then(|rest| rest.strip_suffix(".toml"));
+        let variant = name.strip_prefix("dataset.").and_then(|rest| rest.strip_suffix(".toml"));
         named.extend(variant.map(|variant| Some(variant.to_owned())));
     }
     named.sort();

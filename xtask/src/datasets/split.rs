@@ -3,8 +3,9 @@
 //! This is iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) with groups in place of samples. Large groups
 //! are hard to place and go first, from the largest down. Of the others, the class with the fewest samples left is
 //! served first, again from the largest group down. A group goes to the split that still wants most of the class for
-//! which it is served; a large one is served for its rarest class. Equal sizes are ordered by a hash of a fixed seed and the group's name: no generator is
-//! involved, so the split cannot change with a library's version. All arithmetic is in integers.
+//! which it is served; a large one is served for its rarest class. Equal sizes are ordered by a hash of a fixed seed
+//! and the group's name: no generator is involved, so the split cannot change with a library's version. All arithmetic
+//! is in integers.
 
 use std::collections::BTreeMap;
 
@@ -91,29 +92,18 @@ pub(crate) fn assign(samples: &[Sample]) -> BTreeMap<String, Split> {
     let mut splits = BTreeMap::new();
     let groups: Vec<Group<'_>> = groups.into_values().collect();
     let total = class_sizes(&groups);
-    let (mut large, mut open): (Vec<_>, Vec<_>) =
-        groups.into_iter().partition(|group| group.size >= LARGE);
+    let (mut large, mut open): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.size >= LARGE);
     large.sort_by(|a, b| (b.size, &a.rank).cmp(&(a.size, &b.rank)));
     for group in &large {
-        if let Some(class) = group
-            .labels
-            .keys()
-            .min_by_key(|class| (total[*class], **class))
-        {
+        if let Some(class) = group.labels.keys().min_by_key(|class| (total[*class], **class)) {
             splits.insert(group.name.to_owned(), wants.place(group, class));
         }
     }
-    while let Some((class, _)) = class_sizes(&open)
-        .into_iter()
-        .min_by_key(|(class, size)| (*size, *class))
-    {
-        let (mut of_class, others): (Vec<_>, Vec<_>) = open
-            .into_iter()
-            .partition(|group| group.labels.contains_key(class));
+    while let Some((class, _)) = class_sizes(&open).into_iter().min_by_key(|(class, size)| (*size, *class)) {
+        let (mut of_class, others): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|group| group.labels.contains_key(class));
         open = others;
-        of_class.sort_by(|a, b| {
-            (b.labels[class], b.size, &a.rank).cmp(&(a.labels[class], a.size, &b.rank))
-        });
+        of_class.sort_by(|a, b| (b.labels[class], b.size, &a.rank).cmp(&(a.labels[class], a.size, &b.rank)));
         for group in &of_class {
             splits.insert(group.name.to_owned(), wants.place(group, class));
         }
@@ -151,12 +141,8 @@ mod tests {
     fn sizes(samples: &[Sample], class: &str) -> [usize; 3] {
         let splits = assign(samples);
         Split::ALL.map(|split| {
-            let of_class = samples
-                .iter()
-                .filter(|sample| sample.label.names().iter().any(|name| name == class));
-            of_class
-                .filter(|sample| splits[&sample.group] == split)
-                .count()
+            let of_class = samples.iter().filter(|sample| sample.label.names().iter().any(|name| name == class));
+            of_class.filter(|sample| splits[&sample.group] == split).count()
         })
     }
 
@@ -164,11 +150,7 @@ mod tests {
     fn single_samples_meet_the_shares_in_every_class() {
         let mut samples = Vec::new();
         for id in 0..300 {
-            samples.push(sample(
-                id,
-                &format!("g{id}"),
-                &[if id < 200 { "a" } else { "b" }],
-            ));
+            samples.push(sample(id, &format!("g{id}"), &[if id < 200 { "a" } else { "b" }]));
         }
         assert_eq!(sizes(&samples, "a"), [130, 30, 40]);
         assert_eq!(sizes(&samples, "b"), [65, 15, 20]);
@@ -176,32 +158,17 @@ mod tests {
 
     #[test]
     fn groups_stay_whole_and_cost_at_most_one_group_of_the_share() {
-        let samples: Vec<Sample> = (0..300)
-            .map(|id| sample(id, &format!("g{}", id / 3), &["a"]))
-            .collect();
+        let samples: Vec<Sample> = (0..300).map(|id| sample(id, &format!("g{}", id / 3), &["a"])).collect();
         assert_eq!(assign(&samples).len(), 100, "one split per group");
         for (got, wanted) in sizes(&samples, "a").into_iter().zip([195, 45, 60]) {
-            assert!(
-                got.abs_diff(wanted) <= 3,
-                "{got} is more than a group away from {wanted}"
-            );
+            assert!(got.abs_diff(wanted) <= 3, "{got} is more than a group away from {wanted}");
         }
     }
 
     #[test]
     fn a_rare_label_among_many_reaches_every_split() {
         let samples: Vec<Sample> = (0..200)
-            .map(|id| {
-                sample(
-                    id,
-                    &format!("g{id}"),
-                    if id % 20 == 0 {
-                        &["common", "rare"]
-                    } else {
-                        &["common"]
-                    },
-                )
-            })
+            .map(|id| sample(id, &format!("g{id}"), if id % 20 == 0 { &["common", "rare"] } else { &["common"] }))
             .collect();
         let rare = sizes(&samples, "rare");
         assert_eq!(rare.iter().sum::<usize>(), 10);
@@ -222,9 +189,7 @@ mod tests {
 
     #[test]
     fn the_order_of_the_samples_does_not_matter() {
-        let mut samples: Vec<Sample> = (0..90)
-            .map(|id| sample(id, &format!("g{}", id % 40), &["a"]))
-            .collect();
+        let mut samples: Vec<Sample> = (0..90).map(|id| sample(id, &format!("g{}", id % 40), &["a"])).collect();
         let forward = assign(&samples);
         samples.reverse();
         assert_eq!(assign(&samples), forward);

