@@ -1,1 +1,19 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod balancer;
+mod block;
+mod evidence;
+mod losses;
+pub mod methods;
+mod mix;
+mod outputs;
+mod settings;
+
+pub use balancer::{Balancer, StepReport};
+pub use block::{Block, BlockInfo, Granularity, Role};
+pub use evidence::{EpochSummary, Evidence};
+pub use losses::{cross_entropy, kl_divergence, true_class_probability};
+pub use methods::{Entry, METHODS, Method, Needs, Objective, Prediction, State, find};
+pub use mix::{Conflict, Mix};
+pub use outputs::{Labels, Outputs};
+pub use settings::{Kind, Setting, SettingError, Settings, Value, nearest};

@@ -1,0 +1,264 @@
+//! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
+
+use balgrad_kernels::{blend, gram};
+use candle_core::backprop::GradStore;
+use candle_core::{Error, Result, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::methods::{GramScope, Objective};
+use crate::{Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Needs, Outputs, Role, State};
+
+/// What happened in the last step, for the log.
+#[derive(Debug, Clone, Default)]
+pub struct StepReport {
+    /// Name and value of each objective.
+    pub losses: Vec<(&'static str, f64)>,
+    /// The mix that was used.
+    pub mix: Option<Mix>,
+    /// Backward passes that the step took.
+    pub passes: usize,
+}
+
+/// Puts a [`Method`] to work on a model's blocks: drop-in for `loss.backward()`.
+pub struct Balancer {
+    method: Box<dyn Method>,
+    needs: Needs,
+    blocks: Vec<Block>,
+    infos: Vec<BlockInfo>,
+    seed: u64,
+    step: usize,
+    epoch: usize,
+    kept: Option<Mix>,
+    report: StepReport,
+}
+
+impl Balancer {
+    /// A balancer of `blocks` by `method`; `seed` decides whatever the method leaves to chance.
+    pub fn new(method: Box<dyn Method>, blocks: Vec<Block>, seed: u64) -> Self {
+        let needs = method.needs();
+        let infos = blocks.iter().map(Block::info).collect();
+        Self { method, needs, blocks, infos, seed, step: 0, epoch: 0, kept: None, report: StepReport::default() }
+    }
+
+    /// What the method wants to see in [`Outputs`].
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// What happened in the last step.
+    pub fn report(&self) -> &StepReport {
+        &self.report
+    }
+
+    /// The factor on the learning rate of a role's parameters that the last step asked for.
+    pub fn step_scale(&self, role: Role) -> f64 {
+        let block = self.infos.iter().position(|b| b.role == role);
+        block.zip(self.report.mix.as_ref()).map_or(1.0, |(b, mix)| mix.step_scale[b])
+    }
+
+    /// The balanced gradient of one step, ready for any candle optimiser. A variable that no objective reaches has
+    /// no entry, so that no optimiser moves it.
+    ///
+    /// # Errors
+    /// When the outputs lack what the method needs, or shapes disagree.
+    pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
+        let objectives = self.method.objectives(outputs, labels)?;
+        let losses = objectives.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
+        let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));
+        let (grads, mix, passes) = match kept {
+            Some(mix) => (self.one_scalar(&objectives, &mix, outputs)?, mix, 1),
+            None => {
+                let (grads, mix) = self.exact(&objectives, &losses, outputs)?;
+                (grads, mix, objectives.len())
+            }
+        };
+        self.report = StepReport {
+            losses: objectives.iter().map(|o| o.name).zip(losses).collect(),
+            mix: Some(mix.clone()),
+            passes,
+        };
+        if self.needs.refresh > 1 {
+            self.kept = Some(mix);
+        }
+        self.step += 1;
+        Ok(grads)
+    }
+
+    /// Tells the method that an epoch has ended.
+    ///
+    /// # Errors
+    /// What the method reports.
+    pub fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
+        self.epoch = summary.epoch;
+        self.method.epoch_ended(summary)
+    }
+
+    /// Everything that the next step depends on beside the model.
+    pub fn state(&self) -> State {
+        let mut state = self.method.state();
+        state.insert("balancer.step".into(), vec![self.step as f64, self.epoch as f64]);
+        if let Some(mix) = &self.kept {
+            state.insert("balancer.kept".into(), mix.coefficients.concat());
+            state.insert("balancer.kept_scale".into(), mix.step_scale.clone());
+        }
+        state
+    }
+
+    /// Continues from [`state`](Self::state).
+    ///
+    /// # Errors
+    /// When the state is not one of this method's.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let Some([step, epoch]) = state.get("balancer.step").map(Vec::as_slice) else {
+            return Err(Error::Msg("the state holds no `balancer.step`".into()));
+        };
+        (self.step, self.epoch) = (*step as usize, *epoch as usize);
+        if let (Some(flat), Some(scale)) = (state.get("balancer.kept"), state.get("balancer.kept_scale")) {
+            let width = flat.len() / self.blocks.len().max(1);
+            let mut mix = Mix::uniform(&self.infos, &[]);
+            mix.coefficients = flat.chunks(width.max(1)).map(<[f64]>::to_vec).collect();
+            mix.step_scale.clone_from(scale);
+            self.kept = Some(mix);
+        }
+        self.method.restore(state)
+    }
+
+    /// One backward per objective, one Gram matrix and one blend per block.
+    fn exact(&mut self, objectives: &[Objective], losses: &[f64], outputs: &Outputs) -> Result<(GradStore, Mix)> {
+        let mut stores = objectives.iter().map(|o| o.loss.backward()).collect::<Result<Vec<_>>>()?;
+        let mut rows_of = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            // Where the graph was cut, a tower's gradient stands at its leaf until the blend is pushed through.
+            let tensors: Vec<Tensor> = match (block.role, &outputs.leaves) {
+                (Role::Tower(m), Some(leaves)) => vec![leaves[m].as_tensor().clone()],
+                _ => block.vars.iter().map(|v| v.as_tensor().clone()).collect(),
+            };
+            let row = |store: &mut GradStore| tensors.iter().map(|t| store.remove(t)).collect::<Vec<_>>();
+            rows_of.push(stores.iter_mut().map(row).collect::<Vec<_>>());
+        }
+        let mut grams = Vec::with_capacity(self.blocks.len());
+        for (block, rows) in self.blocks.iter().zip(&rows_of) {
+            let wanted = match self.needs.gram {
+                GramScope::None => false,
+                GramScope::Towers => matches!(block.role, Role::Tower(_)),
+                GramScope::All => true,
+            };
+            let rows: Vec<&[Option<Tensor>]> = rows.iter().map(Vec::as_slice).collect();
+            grams.push(if wanted { gram(&rows)? } else { Vec::new() });
+        }
+        let mix = self.method.mix(&Evidence {
+            step: self.step,
+            epoch: self.epoch,
+            modalities: outputs.modalities(),
+            losses,
+            blocks: &self.infos,
+            gram: &grams,
+        })?;
+        let mut blended = Vec::with_capacity(self.blocks.len());
+        for (b, rows) in rows_of.into_iter().enumerate() {
+            let coefficients = &mix.coefficients[b];
+            let noise = match self.blocks[b].role {
+                Role::Tower(_) if mix.noise != 0.0 => noise(&rows, mix.noise, (self.seed, self.step, b))?,
+                _ => Vec::new(),
+            };
+            let mut gradient = if let ([row], [1.0]) = (rows.as_slice(), coefficients.as_slice()) {
+                row.clone()
+            } else {
+                blend(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), coefficients)?
+            };
+            for (g, n) in gradient.iter_mut().zip(noise) {
+                if let (Some(g), Some(n)) = (g, n) {
+                    *g = (&*g + n)?;
+                }
+            }
+            blended.push(gradient);
+        }
+        Ok((self.collect(blended, outputs)?, mix))
+    }
+
+    /// The gradient of the one scalar that kept coefficients make of the objectives. Own heads receive the
+    /// coefficients of their tower.
+    fn one_scalar(&self, objectives: &[Objective], mix: &Mix, outputs: &Outputs) -> Result<GradStore> {
+        let tower = |m: usize| self.infos.iter().position(|b| b.role == Role::Tower(m)).unwrap_or(0);
+        let mut scalar: Option<Tensor> = None;
+        for (i, objective) in objectives.iter().enumerate() {
+            let whole = [objective.loss.clone()];
+            let parts = if objective.parts.is_empty() { &whole[..] } else { &objective.parts[..] };
+            for (m, part) in parts.iter().enumerate() {
+                let term = (part * mix.coefficients[tower(m)][i])?;
+                scalar = Some(match scalar {
+                    None => term,
+                    Some(sum) => (sum + term)?,
+                });
+            }
+        }
+        let Some(scalar) = scalar else { return Ok(GradStore::default()) };
+        let mut store = scalar.backward()?;
+        let gradients = self.blocks.iter().map(|block| match (block.role, &outputs.leaves) {
+            (Role::Tower(m), Some(leaves)) => vec![store.remove(leaves[m].as_tensor())],
+            _ => block.vars.iter().map(|v| store.remove(v.as_tensor())).collect(),
+        });
+        let gradients = gradients.collect();
+        self.collect(gradients, outputs)
+    }
+
+    /// Puts the blended gradients into one store; where the graph was cut, pushes them through the towers first.
+    fn collect(&self, blended: Vec<Vec<Option<Tensor>>>, outputs: &Outputs) -> Result<GradStore> {
+        let mut store = GradStore::default();
+        let mut cotangents: Option<Tensor> = None;
+        for (block, gradient) in self.blocks.iter().zip(blended) {
+            if let (Role::Tower(m), Some(_)) = (block.role, &outputs.leaves) {
+                if let Some(Some(g)) = gradient.into_iter().next() {
+                    let term = (&outputs.embeddings[m] * g.detach())?.sum_all()?;
+                    cotangents = Some(match cotangents {
+                        None => term,
+                        Some(sum) => (sum + term)?,
+                    });
+                }
+                continue;
+            }
+            for (var, g) in block.vars.iter().zip(gradient) {
+                if let Some(g) = g {
+                    store.insert(var.as_tensor(), g);
+                }
+            }
+        }
+        if let Some(cotangents) = cotangents {
+            let mut through = cotangents.backward()?;
+            for block in self.blocks.iter().filter(|b| matches!(b.role, Role::Tower(_))) {
+                for var in &block.vars {
+                    if let Some(g) = through.remove(var.as_tensor()) {
+                        store.insert(var.as_tensor(), g);
+                    }
+                }
+            }
+        }
+        Ok(store)
+    }
+}
+
+/// Gaussian noise like the first objective's gradient in size: `factor` times its sample standard deviation, per
+/// tensor, seeded by what the step is.
+fn noise(rows: &[Vec<Option<Tensor>>], factor: f64, key: (u64, usize, usize)) -> Result<Vec<Option<Tensor>>> {
+    let (seed, step, block) = key;
+    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let one = |(i, g): (usize, &Option<Tensor>)| {
+        let Some(g) = g else { return Ok(None) };
+        let flat = g.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?;
+        let n = flat.len() as f64;
+        let mean = flat.iter().map(|&v| f64::from(v)).sum::<f64>() / n.max(1.0);
+        let variance = flat.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let deviation = (factor * variance.sqrt()) as f32;
+        let mut bytes = [0u8; 32];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip([seed, step as u64, block as u64, i as u64]) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut rng = ChaCha8Rng::from_seed(bytes);
+        let draw = || -> f32 { StandardNormal.sample(&mut rng) };
+        let values: Vec<f32> = std::iter::repeat_with(draw).take(flat.len()).map(|v| v * deviation).collect();
+        Tensor::from_vec(values, g.shape(), g.device())?.to_dtype(g.dtype()).map(Some)
+    };
+    first.iter().enumerate().map(one).collect()
+}

@@ -1,0 +1,56 @@
+//! The little that a method may look at when it picks coefficients.
+
+use crate::{BlockInfo, Role};
+
+/// What is known in one step after the backward passes: plain numbers, no tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// Steps taken before this one.
+    pub step: usize,
+    /// Epochs finished before this one.
+    pub epoch: usize,
+    /// The number of modalities.
+    pub modalities: usize,
+    /// The value of each objective, in the order of [`Method::objectives`](crate::Method::objectives).
+    pub losses: &'a [f64],
+    /// The blocks, in the order of the coefficients' rows.
+    pub blocks: &'a [BlockInfo],
+    /// Per block the Gram matrix of the objectives' gradients, row-major `k × k`; empty where the method's needs
+    /// leave it out.
+    pub gram: &'a [Vec<f64>],
+}
+
+impl Evidence<'_> {
+    /// The number of objectives.
+    pub fn objectives(&self) -> usize {
+        self.losses.len()
+    }
+
+    /// `⟨g_i, g_j⟩` in block `b`; 0 where no Gram matrix was taken.
+    pub fn inner(&self, b: usize, i: usize, j: usize) -> f64 {
+        self.gram.get(b).and_then(|g| g.get(i * self.objectives() + j)).copied().unwrap_or(0.0)
+    }
+
+    /// `⟨g_i, g_j⟩` over all blocks of modality `m`'s tower.
+    pub fn tower_inner(&self, m: usize, i: usize, j: usize) -> f64 {
+        let of_tower = |b: &usize| self.blocks[*b].role == Role::Tower(m);
+        (0..self.blocks.len()).filter(of_tower).map(|b| self.inner(b, i, j)).sum()
+    }
+}
+
+/// What is known at the end of an epoch; a method never sees the test split.
+#[derive(Debug, Clone, Default)]
+pub struct EpochSummary {
+    /// Epochs finished, this one included.
+    pub epoch: usize,
+    /// Mean training loss of each modality's view, where measured.
+    pub train_loss: Vec<Option<f64>>,
+    /// Validation loss of each modality's view (own head where the method trains it, else the fused head's view).
+    pub val_loss: Vec<Option<f64>>,
+    /// Validation headline metric of each modality's view, in [0, 1].
+    pub val_score: Vec<Option<f64>>,
+    /// Validation loss of the fused head.
+    pub fused_val_loss: Option<f64>,
+    /// Mean training loss of the fused head.
+    pub fused_train_loss: Option<f64>,
+}

@@ -1,0 +1,194 @@
+//! The methods: one file each, one line each in [`METHODS`].
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
+
+use crate::{
+    EpochSummary, Evidence, Granularity, Labels, Mix, Outputs, Setting, SettingError, Settings, Value, nearest,
+};
+
+mod agm;
+mod balgrad;
+mod joint;
+mod mslr;
+mod multi_loss;
+mod ogm;
+
+/// Every method, in the order in which tables show them.
+pub static METHODS: &[&Entry] =
+    &[&joint::ENTRY, &multi_loss::ENTRY, &mslr::ENTRY, &ogm::OGM, &ogm::OGM_GE, &agm::ENTRY, &balgrad::ENTRY];
+
+/// A row of the table of methods: all that help, docs, checks and benchmarks know of one.
+#[derive(Debug)]
+pub struct Entry {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// One line: what it does.
+    pub about: &'static str,
+    /// Authors, title or venue, year.
+    pub paper: &'static str,
+    /// Forward and backward passes of a step, such as `1F 3B`.
+    pub cost: &'static str,
+    /// Whether the own heads `f_m` learn; if not, a modality is viewed through the fused head.
+    pub trains_heads: bool,
+    /// What the model answers with.
+    pub prediction: Prediction,
+    /// Settings, under `method.` in a config.
+    pub settings: &'static [Setting],
+    /// Makes the method.
+    pub build: fn(&Settings) -> Box<dyn Method>,
+}
+
+impl Entry {
+    /// The method with its defaults, and `given` in their place.
+    ///
+    /// # Errors
+    /// A setting that the method does not have, or a value that it cannot take.
+    pub fn with(&self, given: &BTreeMap<String, Value>) -> std::result::Result<Box<dyn Method>, SettingError> {
+        Settings::resolve("method.", self.settings, given).map(|settings| (self.build)(&settings))
+    }
+}
+
+/// Which logits a trained model answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prediction {
+    /// The fused head's.
+    Fused,
+    /// Those of modality `m`'s own head.
+    Own(usize),
+    /// The mean of the own heads' probabilities (late fusion).
+    Average,
+}
+
+/// The method called `name`.
+///
+/// # Errors
+/// An unknown name, with the nearest known one.
+pub fn find(name: &str) -> std::result::Result<&'static Entry, SettingError> {
+    METHODS.iter().find(|e| e.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = METHODS.iter().map(|e| e.name).collect();
+        let near = nearest(name, &known);
+        SettingError(format!("unknown method `{name}`; did you mean `{near}`? (known: {})", known.join(", ")))
+    })
+}
+
+/// One loss with a backward pass of its own.
+#[derive(Debug, Clone)]
+pub struct Objective {
+    /// Name for the log: `task`, `uni`, `kl`, …
+    pub name: &'static str,
+    /// The loss, a scalar.
+    pub loss: Tensor,
+    /// Where the loss is a sum of one term per modality that touch disjoint blocks: those terms.
+    pub parts: Vec<Tensor>,
+}
+
+impl Objective {
+    /// A loss that is a whole.
+    pub fn new(name: &'static str, loss: Tensor) -> Self {
+        Self { name, loss, parts: Vec::new() }
+    }
+
+    /// The sum of one loss per modality, each touching that modality's blocks alone, so that one backward pass
+    /// serves them all.
+    ///
+    /// # Errors
+    /// When there is no part, or shapes disagree.
+    pub fn sum(name: &'static str, parts: Vec<Tensor>) -> Result<Self> {
+        let mut loss =
+            parts.first().cloned().ok_or_else(|| candle_core::Error::Msg(format!("`{name}` has no parts")))?;
+        for part in &parts[1..] {
+            loss = (loss + part)?;
+        }
+        Ok(Self { name, loss, parts })
+    }
+
+    /// The loss as a number.
+    ///
+    /// # Errors
+    /// When the loss is not a scalar.
+    pub fn value(&self) -> Result<f64> {
+        self.loss.to_dtype(candle_core::DType::F64)?.to_scalar()
+    }
+}
+
+/// Of which blocks a method wants the Gram matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GramScope {
+    /// Of none: its coefficients do not depend on gradients.
+    #[default]
+    None,
+    /// Of the towers.
+    Towers,
+    /// Of every block.
+    All,
+}
+
+/// What a method wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// The fused head's view of each modality: [`Outputs::slices`], or [`Outputs::alone`] where the fusion is not
+    /// additive.
+    pub fused_views: bool,
+    /// Gram matrices.
+    pub gram: GramScope,
+    /// How finely towers are cut into blocks.
+    pub granularity: Granularity,
+    /// The graph cut at the embeddings ([`Outputs::leaves`]).
+    pub leaves: bool,
+    /// Steps for which one mix is kept; 0 and 1: every step gets its own.
+    pub refresh: usize,
+}
+
+/// What a method remembers between steps, for an exact resume.
+pub type State = BTreeMap<String, Vec<f64>>;
+
+/// A balancing method: a rule that picks coefficients.
+pub trait Method: Send {
+    /// What the method wants to see.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// The losses of one step; each costs one backward pass.
+    ///
+    /// # Errors
+    /// When the outputs lack what the method needs, or shapes disagree.
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>>;
+
+    /// The coefficients of one step. Never NaN for finite evidence.
+    ///
+    /// # Errors
+    /// When the evidence is not what [`needs`](Self::needs) asked for.
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix>;
+
+    /// What the method learns at the end of an epoch, from the validation split.
+    ///
+    /// # Errors
+    /// What the method reports.
+    fn epoch_ended(&mut self, _summary: &EpochSummary) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the method remembers.
+    fn state(&self) -> State {
+        State::new()
+    }
+
+    /// Continues from [`state`](Self::state).
+    ///
+    /// # Errors
+    /// When the state is not this method's.
+    fn restore(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a factor on a whole block acts, a setting of every method that has one.
+const APPLY: Setting = Setting {
+    name: "apply",
+    default: "gradient",
+    kind: crate::Kind::Choice(&["gradient", "step"]),
+    about: "where a tower's factor acts: on its gradient, as published (which Adam mostly cancels), or on its learning rate",
+};

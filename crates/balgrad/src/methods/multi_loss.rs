@@ -1,0 +1,43 @@
+//! Multi-loss training: the task loss and each modality's own, summed. The control that BalGrad must beat, since
+//! own losses alone already keep a modality alive.
+//!
+//! `d = g_T + λ_uni Σ_m g_m`, one backward pass of one summed loss.
+
+use candle_core::Result;
+
+use super::{Entry, Method, Objective, Prediction};
+use crate::{Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "multi-loss",
+    about: "the task loss plus each modality's own loss",
+    paper: "baseline",
+    cost: "1F 1B",
+    trains_heads: true,
+    prediction: Prediction::Fused,
+    settings: &[Setting {
+        name: "uni_weight",
+        default: "1",
+        kind: Kind::Number { min: 0.0, max: 1e6 },
+        about: "weight of the modalities' own losses, λ_uni",
+    }],
+    build: |s| Box::new(MultiLoss { uni_weight: s.number("uni_weight") }),
+};
+
+struct MultiLoss {
+    uni_weight: f64,
+}
+
+impl Method for MultiLoss {
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+        let mut loss = cross_entropy(&outputs.fused, labels)?;
+        for own in &outputs.own {
+            loss = (loss + (cross_entropy(own, labels)? * self.uni_weight)?)?;
+        }
+        Ok(vec![Objective::new("task+uni", loss)])
+    }
+
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        Ok(Mix::uniform(evidence.blocks, &[1.0]))
+    }
+}

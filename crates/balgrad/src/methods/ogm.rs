@@ -1,0 +1,107 @@
+//! OGM and OGM-GE, on-the-fly gradient modulation (Peng et al., "Balanced Multimodal Learning via On-the-fly
+//! Gradient Modulation", CVPR 2022).
+//!
+//! With `s_m` the batch's sum of the probability that modality `m` alone gives to the truth and
+//! `ρ_m = s_m / mean_{n≠m} s_n`, tower `m` is scaled by `k_m = 1 − tanh(α ρ_m)` if `ρ_m > 1`, else by 1. OGM-GE adds
+//! to each tower tensor zero-mean Gaussian noise with the standard deviation of that tensor's unmodulated gradient.
+//!
+//! `s_m` is read off the fused head: its slice `f_m W_mᵀ + b/M` where the fusion is additive, in training and
+//! validation alike (public code keeps the full bias in training); with the other embedding zero where it is not.
+//!
+//! Deviations. Every tensor of a tower is modulated (public code: 4-D convolution weights alone, so that a
+//! transformer is never modulated). Multi-label: the probability given to each label's true value, averaged over
+//! labels. Three and more modalities: the mean of the others' scores.
+
+use candle_core::Result;
+
+use super::{APPLY, Entry, Method, Needs, Objective, Prediction};
+use crate::{Evidence, Kind, Labels, Mix, Outputs, Setting, Settings, cross_entropy, true_class_probability};
+
+const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "alpha",
+        default: "0.5",
+        kind: Kind::Number { min: 0.0, max: 100.0 },
+        about: "strength α of the modulation",
+    },
+    Setting {
+        name: "epochs",
+        default: "50",
+        kind: Kind::Count { min: 0, max: 1_000_000 },
+        about: "epochs, from the first, in which gradients are modulated",
+    },
+    APPLY,
+];
+
+const PLAIN: Entry = Entry {
+    name: "ogm",
+    about: "slows the tower whose modality is ahead, as seen by the fused head",
+    paper: "Peng et al., CVPR 2022",
+    cost: "1F 1B",
+    trains_heads: false,
+    prediction: Prediction::Fused,
+    settings: SETTINGS,
+    build: |s| Box::new(Ogm::new(s, 0.0)),
+};
+
+pub(super) static OGM: Entry = PLAIN;
+
+pub(super) static OGM_GE: Entry = Entry {
+    name: "ogm-ge",
+    about: "OGM with gradient noise for generalisation",
+    build: |s| Box::new(Ogm::new(s, 1.0)),
+    ..PLAIN
+};
+
+struct Ogm {
+    alpha: f64,
+    epochs: usize,
+    on_step: bool,
+    noise: f64,
+    /// `s_m` of the current batch.
+    scores: Vec<f64>,
+}
+
+impl Ogm {
+    fn new(settings: &Settings, noise: f64) -> Self {
+        Self {
+            alpha: settings.number("alpha"),
+            epochs: settings.count("epochs"),
+            on_step: settings.word("apply") == "step",
+            noise,
+            scores: Vec::new(),
+        }
+    }
+
+    fn factor(&self, m: usize) -> f64 {
+        let others = (self.scores.iter().sum::<f64>() - self.scores[m]) / (self.scores.len() as f64 - 1.0).max(1.0);
+        let ratio = self.scores[m] / others;
+        if ratio > 1.0 { 1.0 - (self.alpha * ratio).tanh() } else { 1.0 }
+    }
+}
+
+impl Method for Ogm {
+    fn needs(&self) -> Needs {
+        Needs { fused_views: true, ..Needs::default() }
+    }
+
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+        let score = |m| {
+            true_class_probability(outputs.seen_by_fused(m)?, labels)?
+                .sum_all()?
+                .to_dtype(candle_core::DType::F64)?
+                .to_scalar()
+        };
+        self.scores = (0..outputs.modalities()).map(score).collect::<Result<_>>()?;
+        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    }
+
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        let mix = Mix::uniform(evidence.blocks, &[1.0]);
+        if evidence.epoch >= self.epochs {
+            return Ok(mix);
+        }
+        let factors: Vec<f64> = (0..evidence.modalities).map(|m| self.factor(m)).collect();
+        Ok(Mix { noise: self.noise, ..mix.scale_towers(evidence.blocks, &factors, self.on_step) })
+    }
+}
