@@ -1,1 +1,17 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod dataset;
+mod decode;
+mod error;
+mod impairment;
+mod layouts;
+mod open;
+mod seed;
+
+pub use dataset::{Dataset, ImageSource, Modality, Problem, Sample, Split, Task};
+pub use decode::{decode, decode_bytes, resize};
+pub use error::DataError;
+pub use impairment::{Condition, ImageNoise, Impairment, TextNoise};
+pub use layouts::{LAYOUTS, Layout};
+pub use open::{OnBadSample, ReadOptions, open};
+pub use seed::stable_hash;

@@ -1,0 +1,205 @@
+//! One data set, whatever the layout it was read from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A way in which a sample shows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modality {
+    /// A picture.
+    Image,
+    /// A text.
+    Text,
+}
+
+impl Modality {
+    /// Both, in the order of [`index`](Self::index).
+    pub const ALL: [Self; 2] = [Self::Image, Self::Text];
+
+    /// Its place in every list of modalities.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// `image` or `text`.
+    pub fn name(self) -> &'static str {
+        ["image", "text"][self.index()]
+    }
+}
+
+/// What is asked of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// One class of several.
+    MultiClass,
+    /// One class of two.
+    Binary,
+    /// Any number of classes.
+    MultiLabel,
+}
+
+impl Task {
+    /// `multiclass`, `binary` or `multilabel`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MultiClass => "multiclass",
+            Self::Binary => "binary",
+            Self::MultiLabel => "multilabel",
+        }
+    }
+}
+
+/// The part of a data set that a sample belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// For learning.
+    Train,
+    /// For choosing.
+    Val,
+    /// For the final evaluation alone.
+    Test,
+}
+
+impl Split {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// `train`, `val` or `test`.
+    pub fn name(self) -> &'static str {
+        ["train", "val", "test"][self as usize]
+    }
+}
+
+/// Where an image's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file of its own.
+    File(PathBuf),
+    /// A part of a file.
+    Packed {
+        /// The file.
+        file: Arc<PathBuf>,
+        /// Where the image starts, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        len: u64,
+    },
+    /// In memory.
+    Bytes(Arc<[u8]>),
+}
+
+/// One image with its text and labels; either of the two may be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Unique in the data set.
+    pub id: String,
+    /// The image, unless it is missing.
+    pub image: Option<ImageSource>,
+    /// The text, unless it is missing.
+    pub text: Option<String>,
+    /// Indices into the data set's classes, ascending.
+    pub labels: Vec<u32>,
+    /// The split.
+    pub split: Split,
+    /// What the sample is a variant of: samples of a group are never in two splits, and are drawn together when
+    /// uncertainty is estimated.
+    pub group: Option<String>,
+}
+
+/// Something wrong with the data, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// File and line, or the sample's id.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// A data set, read and checked; images are decoded later.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Name, such as `emoji`.
+    pub name: String,
+    /// The layout it was read from.
+    pub layout: &'static str,
+    /// What is asked.
+    pub task: Task,
+    /// Names of the classes, in the order of probabilities.
+    pub classes: Vec<String>,
+    /// All usable samples.
+    pub samples: Vec<Sample>,
+    /// One per sample that was skipped.
+    pub problems: Vec<Problem>,
+    /// What was decided while reading, such as a split that was made.
+    pub notes: Vec<String>,
+    /// SPDX expression, where known.
+    pub licence: Option<String>,
+    /// Whether a report may show samples.
+    pub show_samples: bool,
+    /// The headline metric that the data set asks for, if it does.
+    pub metric: Option<&'static str>,
+}
+
+impl Dataset {
+    /// Positions of a split's samples, in order.
+    pub fn indices(&self, split: Split) -> Vec<usize> {
+        (0..self.samples.len()).filter(|&i| self.samples[i].split == split).collect()
+    }
+
+    /// `accuracy`, or `f1_macro` for multi-label tasks, unless the data set names another.
+    pub fn headline_metric(&self) -> &'static str {
+        self.metric.unwrap_or(if self.task == Task::MultiLabel { "f1_macro" } else { "accuracy" })
+    }
+
+    /// `sha256:` and the hash of ids, texts, labels, splits, groups, and each image's place with its size and time of
+    /// change (bytes in memory: their content). Reading no image, it is fast for 100,000 samples; a file that is
+    /// rewritten in place changes it, a folder that is copied with its times kept does not.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(self.task.name().as_bytes());
+        self.classes.iter().for_each(|c| part(c.as_bytes()));
+        for sample in &self.samples {
+            part(sample.id.as_bytes());
+            part(sample.text.as_deref().unwrap_or("\0").as_bytes());
+            sample.labels.iter().for_each(|l| part(&l.to_le_bytes()));
+            part(sample.split.name().as_bytes());
+            part(sample.group.as_deref().unwrap_or_default().as_bytes());
+            match &sample.image {
+                None => part(b"\0none"),
+                Some(ImageSource::Bytes(bytes)) => part(bytes),
+                Some(ImageSource::Packed { file, offset, len }) => {
+                    part(stamp(file).as_bytes());
+                    part(&offset.to_le_bytes());
+                    part(&len.to_le_bytes());
+                }
+                Some(ImageSource::File(path)) => part(stamp(path).as_bytes()),
+            }
+        }
+        format!("sha256:{}", hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>())
+    }
+}
+
+/// A file's name, size and time of change.
+fn stamp(path: &std::path::Path) -> String {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let Ok(meta) = std::fs::metadata(path) else { return name };
+    let changed = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    format!("{name}\0{}\0{}", meta.len(), changed.map_or(0, |d| d.as_nanos()))
+}

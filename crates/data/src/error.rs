@@ -1,0 +1,101 @@
+//! What can be wrong with data: one line each, with what, where and the mend.
+
+use std::path::PathBuf;
+
+use crate::Problem;
+
+/// Why a data set, or one of its files, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Neither a bundled task nor a folder.
+    #[error(
+        "no data called `{name}`: it is no folder, and no bundled task; did you mean `{nearest}`? (bundled: {known})"
+    )]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The nearest bundled task.
+        nearest: String,
+        /// All bundled tasks.
+        known: String,
+    },
+    /// A layout that does not exist.
+    #[error("unknown layout `{name}`; did you mean `{nearest}`? (known: {known})")]
+    UnknownLayout {
+        /// What was asked for.
+        name: String,
+        /// The nearest layout.
+        nearest: String,
+        /// All layouts.
+        known: String,
+    },
+    /// A condition or kind of noise that does not exist.
+    #[error("unknown condition `{name}`; known: {known}")]
+    UnknownCondition {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: &'static str,
+    },
+    /// A folder that no layout recognises.
+    #[error("{}: no layout recognises this folder; name one with --layout (known: {known})", path.display())]
+    Unrecognised {
+        /// The folder.
+        path: PathBuf,
+        /// All layouts.
+        known: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Content that makes no sense.
+    #[error("{place}: {what}")]
+    Invalid {
+        /// File and line.
+        place: String,
+        /// What is wrong, and the mend.
+        what: String,
+    },
+    /// A sample that cannot be used, under the policy `fail`.
+    #[error("{0}; use --on-bad-sample skip to go on without it")]
+    BadSample(Problem),
+}
+
+impl DataError {
+    /// Whether the mistake can be seen from arguments alone.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::UnknownLayout { .. } | Self::UnknownCondition { .. })
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn invalid(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Invalid { place: place.into(), what: what.into() }
+    }
+}
+
+/// The candidate with the fewest edits from `word`.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
+    let distance = |candidate: &&str| {
+        let target: Vec<char> = candidate.chars().collect();
+        let mut row: Vec<usize> = (0..=target.len()).collect();
+        for (i, a) in word.chars().enumerate() {
+            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+            for (j, b) in target.iter().enumerate() {
+                let substituted = diagonal + usize::from(a != *b);
+                diagonal = row[j + 1];
+                row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+            }
+        }
+        row[target.len()]
+    };
+    candidates.min_by_key(distance).unwrap_or("")
+}

@@ -1,0 +1,84 @@
+//! From a name or a folder to a data set.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::nearest;
+use crate::layouts::manifest;
+use crate::{DataError, Dataset, LAYOUTS, Layout};
+
+/// The bundled tasks.
+const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "sentiment"];
+
+/// What to do with a sample that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBadSample {
+    /// Go on without it, and count it.
+    #[default]
+    Skip,
+    /// Stop.
+    Fail,
+}
+
+/// How to read a data set.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// A name of the table of layouts; `None` looks at the folder.
+    pub layout: Option<String>,
+    /// What to do with a sample that cannot be used.
+    pub on_bad_sample: OnBadSample,
+    /// Decides the splits that a data set does not bring.
+    pub split_seed: u64,
+    /// A second label set or text of the same images: `manifest.<variant>.jsonl`.
+    pub variant: Option<String>,
+}
+
+/// Opens a bundled task (`emoji`, `emoji:subgroup`, …) or a folder in one of the layouts.
+///
+/// # Errors
+/// A name that is neither, a folder that no layout recognises, or data that cannot be used.
+pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataError> {
+    if BUNDLED.contains(&name_or_dir) {
+        let (name, variant) = name_or_dir.split_once(':').map_or((name_or_dir, None), |(n, v)| (n, Some(v.to_owned())));
+        let folder = bundled(name).ok_or_else(|| {
+            DataError::invalid(
+                name_or_dir,
+                "the bundled task was not found: set BALGRAD_DATASETS to the folder that holds it, or run inside the checkout",
+            )
+        })?;
+        return manifest::MANIFEST.read(&folder, &ReadOptions { variant, ..options.clone() });
+    }
+    let folder = Path::new(name_or_dir);
+    if !folder.is_dir() {
+        return Err(DataError::Unknown {
+            name: name_or_dir.to_owned(),
+            nearest: nearest(name_or_dir, BUNDLED.iter().copied()).to_owned(),
+            known: BUNDLED.join(", "),
+        });
+    }
+    let known = || LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+    if let Some(name) = &options.layout {
+        let layout = LAYOUTS.iter().find(|l| l.name() == name).ok_or_else(|| DataError::UnknownLayout {
+            name: name.clone(),
+            nearest: nearest(name, LAYOUTS.iter().map(|l| l.name())).to_owned(),
+            known: known(),
+        })?;
+        return layout.read(folder, options);
+    }
+    let recognised = LAYOUTS.iter().find_map(|l| l.detect(folder).map(|why| (l, why)));
+    let (layout, why) =
+        recognised.ok_or_else(|| DataError::Unrecognised { path: folder.to_owned(), known: known() })?;
+    let mut dataset = layout.read(folder, options)?;
+    dataset.notes.insert(0, format!("read as `{}`: {why}", layout.name()));
+    Ok(dataset)
+}
+
+/// The folder of a bundled task: under `BALGRAD_DATASETS`, beside the installed program, or in the checkout.
+fn bundled(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let installed = program.as_deref().and_then(Path::parent).map(|bin| bin.join("../share/balgrad/datasets"));
+    let named = std::env::var_os("BALGRAD_DATASETS").map(PathBuf::from);
+    let here = std::env::current_dir().ok();
+    let above = [here.as_deref(), program.as_deref()].into_iter().flatten().flat_map(Path::ancestors);
+    let above = above.map(|folder| folder.join("datasets"));
+    named.into_iter().chain(installed).chain(above).map(|d| d.join(name)).find(|d| d.join("dataset.toml").is_file())
+}
