@@ -1,1 +1,22 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![allow(unsafe_code)] // The one crate where it is allowed; every block says why it is sound.
+
+mod blend;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod gram;
+mod mapped;
+#[cfg(feature = "metal")]
+mod metal;
+pub mod ops;
+pub mod optimizer;
+pub mod oracle;
+mod rows;
+
+pub use blend::blend;
+pub use gram::gram;
+pub use mapped::MappedFile;
+pub use ops::{attention, embedding, gelu, layer_norm, linear, log_softmax, softmax};
+pub use optimizer::{Optimizer, OptimizerKind, Parameter};
+pub use rows::Row;

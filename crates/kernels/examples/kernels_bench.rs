@@ -1,0 +1,217 @@
+//! Measures the kernels as ratios to a memory copy, and to candle's own operations, in one process.
+//!
+//! `cargo run --release -p balgrad-kernels --example kernels_bench [-- THREADS]`
+
+use balgrad_kernels as kernels;
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Parameters of the model whose gradients are reduced.
+const PARAMETERS: usize = 25_000_000;
+const OBJECTIVES: usize = 3;
+
+fn main() -> Result<()> {
+    let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        candle_core::bail!("{error}");
+    }
+    println!("threads {}; best times", rayon::current_num_threads());
+    gradients()?;
+    ops()?;
+    optimizer()
+}
+
+/// Best seconds of a call, as STREAM reports: the machine may have other work.
+fn time<R>(mut f: impl FnMut() -> Result<R>) -> Result<f64> {
+    let mut seconds = Vec::new();
+    black_box(f()?);
+    let begin = Instant::now();
+    while seconds.len() < 5 || (begin.elapsed().as_secs_f64() < 1.0 && seconds.len() < 200) {
+        let start = Instant::now();
+        black_box(f()?);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[0])
+}
+
+/// Bytes a second of a copy between two warm buffers, read and write counted, with as many threads.
+fn copy_bandwidth() -> Result<f64> {
+    use rayon::prelude::*;
+    let from = vec![1f32; PARAMETERS];
+    let mut to = vec![0f32; PARAMETERS];
+    let piece = PARAMETERS.div_ceil(rayon::current_num_threads());
+    let seconds = time(|| {
+        to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| to.copy_from_slice(from));
+        black_box(&mut to);
+        Ok(())
+    })?;
+    Ok((2 * size_of::<f32>() * PARAMETERS) as f64 / seconds)
+}
+
+fn random(shape: &[usize]) -> Result<Tensor> {
+    Tensor::randn(0f32, 1.0, shape, &Device::Cpu)
+}
+
+fn gradients() -> Result<()> {
+    let copy = copy_bandwidth()?;
+    println!("copy {:.1} GB/s", copy / 1e9);
+    for (what, sizes) in [
+        ("one tensor of 25 M", vec![PARAMETERS]),
+        ("100 tensors of 250 k", vec![PARAMETERS / 100; 100]),
+        ("20 tensors of 3 k", vec![3_000; 20]),
+    ] {
+        let total: usize = sizes.iter().sum();
+        let rows: Vec<Vec<Option<Tensor>>> = (0..OBJECTIVES)
+            .map(|_| sizes.iter().map(|&n| random(&[n]).map(Some)).collect())
+            .collect::<Result<_>>()?;
+        let rows: Vec<kernels::Row<'_>> = rows.iter().map(Vec::as_slice).collect();
+        let bytes = (size_of::<f32>() * total) as f64;
+        let c = [1.0, 0.5, -0.25];
+
+        let gram = time(|| kernels::gram(&rows))?;
+        let plain_gram = time(|| plain_gram(&rows))?;
+        let blend = time(|| kernels::blend(&rows, &c))?;
+        let plain_blend = time(|| plain_blend(&rows, &c))?;
+        let share = |passes: usize, seconds: f64| passes as f64 * bytes / seconds / copy;
+        println!(
+            "{what}: gram {:.3} ms, bandwidth {:.2} of copy, {:.1}x plain; blend {:.3} ms, bandwidth {:.2} of copy, {:.1}x plain",
+            gram * 1e3,
+            share(OBJECTIVES, gram),
+            plain_gram / gram,
+            blend * 1e3,
+            share(OBJECTIVES + 1, blend),
+            plain_blend / blend,
+        );
+    }
+    Ok(())
+}
+
+/// The Gram matrix in candle's operations (in f32).
+fn plain_gram(rows: &[kernels::Row<'_>]) -> Result<Vec<f64>> {
+    let mut sums = vec![0.0; rows.len() * rows.len()];
+    for i in 0..rows.len() {
+        for j in i..rows.len() {
+            for (a, b) in rows[i].iter().flatten().zip(rows[j].iter().flatten()) {
+                sums[i * rows.len() + j] += f64::from((a * b)?.sum_all()?.to_scalar::<f32>()?);
+            }
+            sums[j * rows.len() + i] = sums[i * rows.len() + j];
+        }
+    }
+    Ok(sums)
+}
+
+fn plain_blend(rows: &[kernels::Row<'_>], c: &[f64]) -> Result<Vec<Tensor>> {
+    let mut blended = Vec::new();
+    for slot in 0..rows[0].len() {
+        let mut sum: Option<Tensor> = None;
+        for (row, &c) in rows.iter().zip(c) {
+            let Some(g) = &row[slot] else { continue };
+            let term = (g * c)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + term)?,
+                None => term,
+            });
+        }
+        blended.extend(sum);
+    }
+    Ok(blended)
+}
+
+/// Times forward and forward + backward of an op of ours against candle's.
+fn compare(name: &str, ours: impl Fn() -> Result<Tensor>, candle: impl Fn() -> Result<Tensor>) -> Result<()> {
+    let seed = random(ours()?.dims())?;
+    let both = |f: &dyn Fn() -> Result<Tensor>| -> Result<(f64, f64)> {
+        Ok((time(f)?, time(|| (f()? * &seed)?.sum_all()?.backward())?))
+    };
+    let (forward, backward) = both(&ours)?;
+    let (candle_forward, candle_backward) = both(&candle)?;
+    println!(
+        "{name}: forward {:.2} ms, {:.1}x candle; forward + backward {:.2} ms, {:.1}x candle",
+        forward * 1e3,
+        candle_forward / forward,
+        backward * 1e3,
+        candle_backward / backward
+    );
+    Ok(())
+}
+
+fn ops() -> Result<()> {
+    let var = |shape: &[usize]| Var::from_tensor(&random(shape)?);
+    let x = var(&[64, 65, 256])?;
+    let (weight, bias) = (var(&[256])?, var(&[256])?);
+    compare(
+        "layer_norm [64, 65, 256]",
+        || kernels::layer_norm(&x, &weight, &bias, 1e-5),
+        || {
+            let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+            let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
+            centred.broadcast_div(&deviation)?.broadcast_mul(&weight)?.broadcast_add(&bias)
+        },
+    )?;
+    compare("gelu [64, 65, 256]", || kernels::gelu(&x), || x.gelu_erf())?;
+    let plain_softmax = |x: &Tensor| {
+        let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
+        e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+    };
+    compare("softmax [64, 65, 256]", || kernels::softmax(&x), || plain_softmax(&x))?;
+    compare(
+        "log_softmax [64, 65, 256]",
+        || kernels::log_softmax(&x),
+        || {
+            let x = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?;
+            x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
+        },
+    )?;
+    let (w, b) = (var(&[256, 256])?, var(&[256])?);
+    let frozen = x.as_detached_tensor();
+    let plain_linear = |x: &Tensor| x.flatten_to(1)?.matmul(&w.t()?)?.broadcast_add(&b)?.reshape((64, 65, 256));
+    compare("linear 256 -> 256", || kernels::linear(&x, &w, Some(&b)), || plain_linear(&x))?;
+    compare("linear, input untracked", || kernels::linear(&frozen, &w, Some(&b)), || plain_linear(&frozen))?;
+    let (q, k, v) = (var(&[64, 4, 65, 64])?, var(&[64, 4, 65, 64])?, var(&[64, 4, 65, 64])?);
+    let mask = Tensor::zeros((64, 1, 1, 65), DType::F32, &Device::Cpu)?;
+    compare(
+        "attention [64, 4, 65, 64]",
+        || kernels::attention(&q, &k, &v, Some(&mask), 0.125),
+        || plain_softmax(&(q.matmul(&k.t()?)? * 0.125)?.broadcast_add(&mask)?)?.matmul(&v),
+    )?;
+    let table = var(&[8_000, 256])?;
+    let ids: Vec<u32> = (0..64 * 65).map(|i| i * 7919 % 8_000).collect();
+    let ids = Tensor::from_vec(ids, (64, 65), &Device::Cpu)?;
+    compare(
+        "embedding 8000 x 256",
+        || kernels::embedding(&ids, &table),
+        || table.index_select(&ids.flatten_all()?, 0)?.reshape((64, 65, 256)),
+    )
+}
+
+fn optimizer() -> Result<()> {
+    let kind = kernels::OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+    let vars: Vec<Var> = (0..20).map(|_| Var::from_tensor(&random(&[500, 500])?)).collect::<Result<_>>()?;
+    let parameters = vars.iter().enumerate().map(|(i, var)| kernels::Parameter {
+        name: i.to_string(),
+        var: var.clone(),
+        lr_scale: 1.0,
+        weight_decay: 0.01,
+    });
+    let mut optimizer = kernels::Optimizer::new(parameters.collect(), kind)?;
+    let mut grads = candle_core::backprop::GradStore::default();
+    for var in &vars {
+        grads.insert(var, random(&[500, 500])?);
+    }
+    let ours = time(|| optimizer.step(&grads, 1e-3, &|_| 1.0))?;
+    let mut moments = vec![(vars[0].zeros_like()?, vars[0].zeros_like()?); vars.len()];
+    let plain = time(|| {
+        for (var, (m, v)) in vars.iter().zip(&mut moments) {
+            let Some(g) = grads.get(var) else { continue };
+            *m = ((&*m * 0.9)? + (g * 0.1)?)?;
+            *v = ((&*v * 0.999)? + (g.sqr()? * 0.001)?)?;
+            let next = ((var.as_tensor() * 0.99999)? - ((&*m * 1e-3)? / (v.sqrt()? + 1e-8)?)?)?;
+            var.set(&next)?;
+        }
+        Ok(())
+    })?;
+    println!("AdamW, 5 M parameters: {:.2} ms, {:.1}x plain tensor operations", ours * 1e3, plain / ours);
+    Ok(())
+}

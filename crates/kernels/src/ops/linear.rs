@@ -1,0 +1,195 @@
+use super::matmul::{Matrix, add_product, multiply};
+use super::real::Real;
+use super::{by_dtype, fused, last_dim};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::{floats, parallel, storage_floats};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+
+/// With a BLAS linked in, its matrix product is the faster one.
+const OWN_PRODUCT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
+
+/// `x weightᵀ + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
+///
+/// The backward computes a gradient for those of the three that are tracked, and for no other.
+///
+/// # Errors
+/// When the shapes or dtypes do not fit; the message names them.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let inner = last_dim("linear", x)?;
+    let (out, weight_inner) = weight.dims2()?;
+    if weight_inner != inner || bias.is_some_and(|bias| bias.dims() != [out]) {
+        bail!(
+            "linear: x {:?} does not fit weight {:?} (expected [out, {inner}]) and bias {:?}",
+            x.dims(),
+            weight.dims(),
+            bias.map(Tensor::dims)
+        );
+    }
+    if weight.dtype() != x.dtype() || bias.is_some_and(|bias| bias.dtype() != x.dtype()) {
+        bail!("linear: x is {}, weight {}, bias {:?}", x.dtype().as_str(), weight.dtype().as_str(), bias.map(Tensor::dtype));
+    }
+    if OWN_PRODUCT && fused(x) {
+        let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+        return match bias {
+            Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Linear),
+            None => x.apply_op2(&weight, Linear),
+        };
+    }
+    let rows = x.elem_count() / inner.max(1);
+    let product = x.reshape((rows, inner))?.matmul(&weight.t()?)?;
+    let product = match bias {
+        Some(bias) => product.broadcast_add(bias)?,
+        None => product,
+    };
+    product.reshape(out_shape(x.shape(), out))
+}
+
+fn out_shape(x: &Shape, out: usize) -> Shape {
+    let mut dims = x.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = out;
+    }
+    Shape::from(dims)
+}
+
+struct Linear;
+
+type Stored<'a> = (&'a CpuStorage, &'a Layout);
+
+impl Linear {
+    fn forward(x: Stored<'_>, weight: Stored<'_>, bias: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
+        let (out, inner) = weight.1.shape().dims2()?;
+        let storage = by_dtype!("linear", x.0.dtype(), T => {
+            let a = storage_floats::<T>(x.0, x.1)?;
+            let rows = a.len() / inner.max(1);
+            let a = Matrix::new(a, rows, inner);
+            let b = Matrix::new(storage_floats::<T>(weight.0, weight.1)?, out, inner).t();
+            T::to_cpu_storage_owned(match bias {
+                Some((storage, layout)) => {
+                    let mut y = storage_floats::<T>(storage, layout)?.repeat(rows);
+                    add_product(&mut y, a, b, true);
+                    y
+                }
+                None => product(a, b, rows * out),
+            })
+        });
+        Ok((storage, out_shape(x.1.shape(), out)))
+    }
+
+    fn backward(
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (out, inner) = weight.dims2()?;
+        by_dtype!("linear", x.dtype(), T => {
+            let (x_storage, x_layout) = x.storage_and_layout();
+            let (weight_storage, weight_layout) = weight.storage_and_layout();
+            let (dy_storage, dy_layout) = dy.storage_and_layout();
+            let xs = floats::<T>(&x_storage, x_layout)?;
+            let rows = xs.len() / inner.max(1);
+            let dys = floats::<T>(&dy_storage, dy_layout)?;
+            let dy = Matrix::new(dys, rows, out);
+            let tensor = |data: Vec<T>, shape: &Shape| Tensor::from_vec(data, shape, &Device::Cpu);
+            let dx = || {
+                let weight = Matrix::new(floats::<T>(&weight_storage, weight_layout)?, out, inner);
+                tensor(product(dy, weight, rows * inner), x.shape())
+            };
+            let dweight = || tensor(product(dy.t(), Matrix::new(xs, rows, inner), out * inner), weight.shape());
+            Ok((
+                x.track_op().then(dx).transpose()?,
+                weight.track_op().then(dweight).transpose()?,
+                match bias {
+                    Some(bias) if bias.track_op() => Some(tensor(column_sums(dys, out), bias.shape())?),
+                    _ => None,
+                },
+            ))
+        })
+    }
+}
+
+fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, len: usize) -> Vec<T> {
+    // SAFETY: there is one chunk, of all elements, and `multiply` writes each of them.
+    unsafe { parallel::build(len, len, false, |_, out| multiply(out, T::one(), a, b, true)) }
+}
+
+/// Sums over the rows of a row-major matrix, in row order, in f64.
+fn column_sums<T: Real>(data: &[T], columns: usize) -> Vec<T> {
+    const BAND: usize = 128;
+    let threads = parallel::worth(size_of_val(data));
+    // SAFETY: `ColumnSums` writes each element of `out`.
+    unsafe {
+        parallel::build(columns, BAND, threads, |first, out| dispatch(ColumnSums { data, columns, first, out }))
+    }
+}
+
+struct ColumnSums<'a, T> {
+    data: &'a [T],
+    columns: usize,
+    first: usize,
+    out: &'a mut [std::mem::MaybeUninit<T>],
+}
+
+impl<T: Real> Kernel for ColumnSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut sums = vec![0.0; self.out.len()];
+        for row in self.data.chunks_exact(self.columns) {
+            for (sum, x) in sums.iter_mut().zip(&row[self.first..]) {
+                *sum += x.widen();
+            }
+        }
+        for (out, sum) in self.out.iter_mut().zip(sums) {
+            out.write(T::narrow(sum));
+        }
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
+        Self::forward((x, xl), (w, wl), None)
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dweight, _) = Self::backward(x, weight, None, dy)?;
+        Ok((dx, dweight))
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Self::forward((x, xl), (w, wl), Some((b, bl)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Self::backward(x, weight, Some(bias), dy)
+    }
+}

@@ -1,0 +1,112 @@
+//! A checked door to `gemm`, with strides and with a destination that is added to.
+
+use super::real::Real;
+use gemm::Parallelism;
+use std::mem::MaybeUninit;
+
+/// A strided view of a matrix: element (i, j) is `data[i * row + j * column]`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix of `rows` by `columns`.
+    pub(super) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns, 1)
+    }
+
+    /// A matrix with strides of its own.
+    pub(super) fn strided(data: &'a [T], rows: usize, columns: usize, row: usize, column: usize) -> Self {
+        if rows > 0 && columns > 0 {
+            assert!((rows - 1) * row + (columns - 1) * column < data.len(), "a matrix reaches past its data");
+        }
+        Self { data, rows, columns, row, column }
+    }
+
+    /// Element (i, j).
+    #[inline(always)]
+    pub(super) fn at(&self, i: usize, j: usize) -> T
+    where
+        T: Copy,
+    {
+        self.data[i * self.row + j * self.column]
+    }
+
+    /// The transpose, of the same data.
+    pub(super) fn t(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
+    }
+}
+
+/// `out ← scale · a b`, row-major and written in full.
+pub(super) fn multiply<T: Real>(
+    out: &mut [MaybeUninit<T>],
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    threads: bool,
+) {
+    if a.columns == 0 {
+        out.fill(MaybeUninit::new(T::zero()));
+    } else {
+        // SAFETY: `run` checks the bounds, and writes without reading.
+        unsafe { run(out, false, scale, a, b, threads) }
+    }
+}
+
+/// `out ← out + a b`, row-major.
+pub(super) fn add_product<T: Real>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, threads: bool) {
+    // SAFETY: `MaybeUninit<T>` has T's layout; the slice is initialised and `gemm` writes nothing but floats to it.
+    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) };
+    // SAFETY: `run` checks the bounds; every element of `out` is initialised.
+    unsafe { run(out, true, T::one(), a, b, threads) }
+}
+
+/// # Safety
+/// `out` must be initialised if it is `read`.
+unsafe fn run<T: Real>(
+    out: &mut [MaybeUninit<T>],
+    read: bool,
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    threads: bool,
+) {
+    assert_eq!(a.columns, b.rows, "inner dimensions of a product");
+    assert_eq!(out.len(), a.rows * b.columns, "destination of a product");
+    if out.is_empty() || a.columns == 0 {
+        return;
+    }
+    let workers = if threads { rayon::current_num_threads() } else { 1 };
+    let parallelism = if workers > 1 { Parallelism::Rayon(workers) } else { Parallelism::None };
+    // SAFETY: the views were checked against their data when they were made and the destination just above; all three are live
+    // for the call, and the destination is borrowed mutably, so it overlaps no operand.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.as_mut_ptr().cast::<T>(),
+            1,
+            b.columns as isize,
+            read,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            T::one(),
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
