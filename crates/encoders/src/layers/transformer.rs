@@ -117,7 +117,7 @@ impl Block {
     fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (b, t, width) = x.dims3()?;
         let size = width / self.heads;
-        let split = |layer: &Linear| layer.forward(x)?.reshape((b, t, self.heads, size))?.transpose(1, 2)?.contiguous();
+        let split = |layer: &Linear| layer.forward(x)?.reshape((b, t, self.heads, size))?.transpose(1, 2);
         let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
         let mixed = ops::attention(&q, &k, &v, mask, 1.0 / (size as f64).sqrt())?;
         self.output.forward(&mixed.transpose(1, 2)?.reshape((b, t, width))?)
