@@ -1,14 +1,16 @@
 //! The layers that everything here is made of: linear, norm, embedding, and the head `h_m`.
 
-//mod conv;
-//mod transformer;
+mod conv;
+mod depthwise;
+mod transformer;
+mod unfold;
 
 use candle_core::{Result, Tensor};
 
 use crate::{Init, Parameters, ops};
 
-//pub(crate) use conv::{Conv2d, ConvSpec, DepthwiseConv2d, FrozenNorm, unfold};
-//pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace, additive_mask, causal_mask, mean_tokens};
+pub(crate) use conv::{Conv2d, Padding, channels_last, mean_positions};
+pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace, additive_mask, mean_tokens};
 
 /// `x Wᵀ + b`: `[.., inputs]` to `[.., outputs]`.
 pub struct Linear {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod augment;
 mod encoder;
+mod encoders;
 mod error;
 mod features;
 mod fusion;
@@ -8,15 +10,19 @@ mod head;
 mod layers;
 mod ops;
 mod parameters;
+mod tokenizer;
 mod tower;
 mod weights;
 
+pub use augment::{Augment, Draw};
 pub use encoder::{Encoder, Expects, Input, Precomputed};
+pub use encoders::{ENCODERS, EncoderEntry, EncoderKind, ScratchShape, encoder};
 pub use error::{Error, Result};
 pub use features::{CacheKey, CachedFeatures, Descriptor, FeatureCache, Featurizer, NGrams, Standardizer};
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
 pub use head::{EmbeddingHead, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
+pub use tokenizer::Tokenizer;
 pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
 pub use weights::Weights;

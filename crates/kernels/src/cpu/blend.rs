@@ -1,7 +1,7 @@
 use super::element::Element;
 use super::floats;
 use super::parallel;
-use super::simd::{Kernel, dispatch};
+use super::simd::{Kernel, Simd, dispatch};
 use crate::rows::Slot;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::{bf16, f16};
@@ -55,7 +55,7 @@ impl<T: Element, const K: usize> Kernel for Sum<'_, T, K> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let Self(out, terms) = self;
         let len = out.len();
         let terms = terms.map(|(c, row)| (c, &row[..len]));
@@ -75,7 +75,7 @@ impl<T: Element> Kernel for SumMany<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let Self(out, terms) = self;
         for (b, piece) in out.chunks_mut(LANES).enumerate() {
             let mut sums = [0.0; LANES];

@@ -1,6 +1,7 @@
 //! The storage types that gradients come in, and their way to f64 and back.
 
 use candle_core::WithDType;
+use super::simd::{LANES, Simd};
 use half::{bf16, f16};
 
 /// A stored float. The conversions are branch-free integer arithmetic, so that loops over them vectorise.
@@ -11,6 +12,9 @@ pub(crate) trait Element: WithDType + Send + Sync {
     /// The value, exactly.
     fn widen(self) -> f64;
 
+    /// Eight values, exactly.
+    fn load<S: Simd>(values: &[Self; LANES]) -> S::Lanes;
+
     /// The value rounded to nearest even (by way of f32 for the 16-bit types).
     fn narrow(value: f64) -> Self;
 }
@@ -19,6 +23,11 @@ impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f64 {
         f64::from(self)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(values: &[Self; LANES]) -> S::Lanes {
+        S::load_f32(values)
     }
 
     #[inline(always)]
@@ -36,6 +45,11 @@ impl Element for f64 {
     }
 
     #[inline(always)]
+    fn load<S: Simd>(values: &[Self; LANES]) -> S::Lanes {
+        S::load_f64(values)
+    }
+
+    #[inline(always)]
     fn narrow(value: f64) -> Self {
         value
     }
@@ -44,7 +58,12 @@ impl Element for f64 {
 impl Element for bf16 {
     #[inline(always)]
     fn widen(self) -> f64 {
-        f64::from(f32::from_bits(u32::from(self.to_bits()) << 16))
+        f64::from(widen_bf16(self))
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(values: &[Self; LANES]) -> S::Lanes {
+        S::load_f32(&values.map(widen_bf16))
     }
 
     #[inline(always)]
@@ -59,12 +78,12 @@ impl Element for bf16 {
 impl Element for f16 {
     #[inline(always)]
     fn widen(self) -> f64 {
-        let bits = u32::from(self.to_bits());
-        // The exponent field moved over and scaled by 2^(127 - 15): right for subnormals too.
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((254 - 15) << 23);
-        let special = (bits & 0x7c00) == 0x7c00;
-        let magnitude = magnitude.to_bits() | if special { 0x7f80_0000 } else { 0 };
-        f64::from(f32::from_bits(magnitude | (bits & 0x8000) << 16))
+        f64::from(widen_f16(self))
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(values: &[Self; LANES]) -> S::Lanes {
+        S::load_f32(&values.map(widen_f16))
     }
 
     #[inline(always)]
@@ -79,6 +98,21 @@ impl Element for f16 {
         let result = if magnitude >= 0x4780_0000 { large } else { finite };
         f16::from_bits((result | (bits >> 16) & 0x8000) as u16)
     }
+}
+
+#[inline(always)]
+fn widen_bf16(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
+}
+
+#[inline(always)]
+fn widen_f16(value: f16) -> f32 {
+    let bits = u32::from(value.to_bits());
+    // The exponent field moved over and scaled by 2^(127 - 15): right for subnormals too.
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((254 - 15) << 23);
+    let special = (bits & 0x7c00) == 0x7c00;
+    let magnitude = magnitude.to_bits() | if special { 0x7f80_0000 } else { 0 };
+    f32::from_bits(magnitude | (bits & 0x8000) << 16)
 }
 
 #[cfg(test)]

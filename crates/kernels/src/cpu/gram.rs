@@ -1,18 +1,15 @@
 use super::element::Element;
 use super::floats;
 use super::parallel;
-use super::simd::{Kernel, dispatch};
+use super::simd::{Kernel, LANES, Simd, dispatch};
 use crate::rows::Slot;
 use candle_core::{DType, Result, bail};
 use half::{bf16, f16};
-use std::array::from_fn;
 
 /// Elements of a chunk. A handful of rows of one chunk fit the second-level cache, so that only the first of the products of a
 /// chunk reads memory.
 const CHUNK: usize = 8192;
-/// Independent partial sums of one product: element `e` of a chunk goes to lane `e % LANES`, on every machine.
-const LANES: usize = 16;
-/// Rows whose products are summed at once: 6 products × 16 lanes fill 12 of AVX-512's registers.
+/// Rows whose products are summed at once: 6 products × 16 lanes fill 12 of AVX-512's 32 registers.
 const TILE: usize = 3;
 
 /// The k × k inner products of checked, contiguous slots on the CPU.
@@ -98,19 +95,30 @@ impl<T: Element, const A: usize> Kernel for Own<'_, T, A> {
     type Output = [[f64; A]; A];
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Self::Output {
-        let len = self.0[0].len();
-        let rows = self.0.map(|row| &row[..len]);
-        let mut acc = [[[0.0; LANES]; A]; A];
-        for e in (0..len).step_by(LANES) {
-            let x: [[f64; LANES]; A] = from_fn(|i| load(rows[i], e));
+    fn run<S: Simd>(self) -> Self::Output {
+        let rows = self.0.map(Blocks::new);
+        let mut acc = [[S::zero(); A]; A];
+        let mut x = [S::zero(); A];
+        for b in 0..=rows[0].full.len() {
             for i in 0..A {
-                for j in i..A {
-                    multiply_add::<T, FMA>(&mut acc[i][j], &x[i], &x[j]);
+                x[i] = T::load::<S>(rows[i].at(b));
+            }
+            for i in 0..A {
+                // From 0, not from i: a constant count lets the accumulators live in registers.
+                for j in 0..A {
+                    if j >= i {
+                        acc[i][j] = multiply_add::<T, S>(x[i], x[j], acc[i][j]);
+                    }
                 }
             }
         }
-        acc.map(|row| row.map(|lanes| sum_lanes(&lanes)))
+        let mut sums = [[0.0; A]; A];
+        for i in 0..A {
+            for j in 0..A {
+                sums[i][j] = if j >= i { sum::<S>(acc[i][j]) } else { 0.0 };
+            }
+        }
+        sums
     }
 }
 
@@ -121,42 +129,59 @@ impl<T: Element, const A: usize, const B: usize> Kernel for Cross<'_, T, A, B> {
     type Output = [[f64; B]; A];
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Self::Output {
-        let len = self.0[0].len();
-        let (rows, columns) = (self.0.map(|row| &row[..len]), self.1.map(|row| &row[..len]));
-        let mut acc = [[[0.0; LANES]; B]; A];
-        for e in (0..len).step_by(LANES) {
-            let y: [[f64; LANES]; B] = from_fn(|j| load(columns[j], e));
+    fn run<S: Simd>(self) -> Self::Output {
+        let (rows, columns) = (self.0.map(Blocks::new), self.1.map(Blocks::new));
+        let mut acc = [[S::zero(); B]; A];
+        let mut y = [S::zero(); B];
+        for b in 0..=rows[0].full.len() {
+            for j in 0..B {
+                y[j] = T::load::<S>(columns[j].at(b));
+            }
             for i in 0..A {
-                let x = load(rows[i], e);
+                let x = T::load::<S>(rows[i].at(b));
                 for j in 0..B {
-                    multiply_add::<T, FMA>(&mut acc[i][j], &x, &y[j]);
+                    acc[i][j] = multiply_add::<T, S>(x, y[j], acc[i][j]);
                 }
             }
         }
-        acc.map(|row| row.map(|lanes| sum_lanes(&lanes)))
+        acc.map(|row| row.map(sum::<S>))
     }
 }
 
-/// `LANES` elements from `start`, zeros past the end.
-#[inline(always)]
-fn load<T: Element>(row: &[T], start: usize) -> [f64; LANES] {
-    match row[start..].first_chunk::<LANES>() {
-        Some(full) => full.map(Element::widen),
-        None => from_fn(|l| row.get(start + l).map_or(0.0, |x| x.widen())),
+/// A row cut into vectors, the last, short one filled up with zeros.
+struct Blocks<'a, T> {
+    full: &'a [[T; LANES]],
+    rest: [T; LANES],
+}
+
+impl<'a, T: Element> Blocks<'a, T> {
+    #[inline(always)]
+    fn new(row: &'a [T]) -> Self {
+        let (full, tail) = row.as_chunks();
+        let mut rest = [T::zero(); LANES];
+        rest[..tail.len()].copy_from_slice(tail);
+        Self { full, rest }
+    }
+
+    /// A vector; the one past the last is the rest.
+    #[inline(always)]
+    fn at(&self, i: usize) -> &[T; LANES] {
+        self.full.get(i).unwrap_or(&self.rest)
     }
 }
 
 #[inline(always)]
-fn multiply_add<T: Element, const FMA: bool>(acc: &mut [f64; LANES], x: &[f64; LANES], y: &[f64; LANES]) {
-    for l in 0..LANES {
-        acc[l] = if FMA && T::EXACT_PRODUCT { x[l].mul_add(y[l], acc[l]) } else { acc[l] + x[l] * y[l] };
-    }
+fn multiply_add<T: Element, S: Simd>(a: S::Lanes, b: S::Lanes, c: S::Lanes) -> S::Lanes {
+    if T::EXACT_PRODUCT { S::multiply_add(a, b, c) } else { S::multiply_then_add(a, b, c) }
 }
 
 #[inline(always)]
-fn sum_lanes(lanes: &[f64; LANES]) -> f64 {
-    let half: [f64; 8] = from_fn(|l| lanes[l] + lanes[l + 8]);
-    let quarter: [f64; 4] = from_fn(|l| half[l] + half[l + 4]);
-    (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
+fn sum<S: Simd>(lanes: S::Lanes) -> f64 {
+    let mut lanes = S::store(lanes);
+    for width in [8, 4, 2, 1] {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+    }
+    lanes[0]
 }

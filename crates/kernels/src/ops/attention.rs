@@ -1,7 +1,7 @@
 use super::matmul::{Matrix, multiply};
 use super::real::{Real, max, sum, sum2};
 use super::{by_dtype, fused, softmax, widened};
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
@@ -206,7 +206,7 @@ impl<T: Real> Kernel for MaskedSoftmax<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         for (i, row) in self.p.chunks_exact_mut(self.s).enumerate() {
             if let Some(mask) = self.mask {
                 for (j, p) in row.iter_mut().enumerate() {
@@ -215,7 +215,7 @@ impl<T: Real> Kernel for MaskedSoftmax<'_, T> {
             }
             let top = max(row);
             for p in row.iter_mut() {
-                *p = (*p - top).exp::<FMA>();
+                *p = (*p - top).exp::<S>();
             }
             let scale = T::one() / sum(row, |p| p);
             for p in row {
@@ -236,7 +236,7 @@ impl<T: Real> Kernel for ScoreGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         for (p, dp) in self.p.chunks_exact(self.s).zip(self.dp.chunks_exact_mut(self.s)) {
             let total = sum2(p, dp, |p, dp| p * dp);
             for (dp, &p) in dp.iter_mut().zip(p) {

@@ -1,6 +1,6 @@
 use super::real::Real;
 use super::{CHUNK, by_dtype, fused, wide};
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
@@ -68,9 +68,9 @@ impl<T: Real> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         for (out, &x) in self.out.iter_mut().zip(self.x) {
-            out.write(x * x.gaussian::<FMA>().0);
+            out.write(x * x.gaussian::<S>().0);
         }
     }
 }
@@ -86,10 +86,10 @@ impl<T: Real> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         for ((dx, &x), &dy) in self.dx.iter_mut().zip(self.x).zip(self.dy) {
-            let (cdf, pdf) = x.gaussian::<FMA>();
-            dx.write(dy * x.multiply_add::<FMA>(pdf, cdf));
+            let (cdf, pdf) = x.gaussian::<S>();
+            dx.write(dy * x.multiply_add::<S>(pdf, cdf));
         }
     }
 }

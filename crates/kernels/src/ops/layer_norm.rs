@@ -1,6 +1,6 @@
 use super::real::{Real, sum, sum2};
 use super::{by_dtype, fused, last_dim, row_chunk, wide};
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Device, Layout, Result, Shape, Tensor, WithDType, bail};
@@ -128,12 +128,12 @@ impl<T: Real> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let d = self.weight.len().max(1);
         for (x, out) in self.x.chunks_exact(d).zip(self.out.chunks_exact_mut(d)) {
             let (mean, scale) = moments(x, self.eps);
             for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(self.weight).zip(self.bias) {
-                out.write(((x - mean) * scale).multiply_add::<FMA>(w, b));
+                out.write(((x - mean) * scale).multiply_add::<S>(w, b));
             }
         }
     }
@@ -153,7 +153,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
     type Output = Vec<T>;
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Vec<T> {
+    fn run<S: Simd>(self) -> Vec<T> {
         let d = self.weight.len().max(1);
         let n = T::from_f64(d as f64);
         let mut sums = vec![T::zero(); 2 * d];
@@ -169,7 +169,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
                 *g = dy * w;
             }
             for (((dw, db), &dy), &normed) in dweight.iter_mut().zip(dbias.iter_mut()).zip(dy).zip(&normed) {
-                *dw = dy.multiply_add::<FMA>(normed, *dw);
+                *dw = dy.multiply_add::<S>(normed, *dw);
                 *db += dy;
             }
             let mean_g = sum(&g, |g| g) / n;

@@ -1,7 +1,7 @@
 use super::matmul::{Matrix, add_product, multiply};
 use super::real::Real;
 use super::{by_dtype, fused, last_dim};
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
@@ -137,7 +137,7 @@ impl<T: Real> Kernel for ColumnSums<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let mut sums = vec![0.0; self.out.len()];
         for row in self.data.chunks_exact(self.columns) {
             for (sum, x) in sums.iter_mut().zip(&row[self.first..]) {

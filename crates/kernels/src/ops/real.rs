@@ -1,6 +1,7 @@
 //! f32 and f64 arithmetic for the training ops: branch-free, so that loops over it vectorise.
 
 use crate::cpu::element::Element;
+use crate::cpu::simd::Simd;
 use std::array::from_fn;
 
 /// Partial sums of a row: element `e` goes to lane `e % LANES`, on every machine.
@@ -9,7 +10,7 @@ const LANES: usize = 16;
 /// The two dtypes that the fused training ops compute in.
 pub(super) trait Real: Element {
     /// e^self, within two units in the last place; 0 for −∞, NaN for NaN.
-    fn exp<const FMA: bool>(self) -> Self;
+    fn exp<S: Simd>(self) -> Self;
 
     /// ln(self).
     fn ln(self) -> Self;
@@ -18,10 +19,10 @@ pub(super) trait Real: Element {
     fn rsqrt(self) -> Self;
 
     /// self · b + c.
-    fn multiply_add<const FMA: bool>(self, b: Self, c: Self) -> Self;
+    fn multiply_add<S: Simd>(self, b: Self, c: Self) -> Self;
 
     /// The normal distribution function and density at self: (Φ, φ).
-    fn gaussian<const FMA: bool>(self) -> (Self, Self);
+    fn gaussian<S: Simd>(self) -> (Self, Self);
 }
 
 /// Φ and φ at `x` from `φ = e^(−x²/2) / √2π` and `Φ(−z) = e^(−z²/2) · p(s) / (z + c)` with `s = (z − c) / (z + c)`, `z = |x|`;
@@ -30,16 +31,16 @@ pub(super) trait Real: Element {
 macro_rules! gaussian {
     ($T:ty, $c:literal, $p:expr) => {
         #[inline(always)]
-        fn gaussian<const FMA: bool>(self) -> (Self, Self) {
+        fn gaussian<S: Simd>(self) -> (Self, Self) {
             const P: &[$T] = &$p;
             let z = self.abs();
-            let bell = Real::exp::<FMA>(-0.5 * self * self);
+            let bell = Real::exp::<S>(-0.5 * self * self);
             let inverse = 1.0 / (z + $c);
             // At infinity 1 - 2c · 0 is 1, where (z - c) · 0 would be NaN.
             let s = 1.0 - 2.0 * $c * inverse;
             let mut p = P[P.len() - 1];
             for &coefficient in P[..P.len() - 1].iter().rev() {
-                p = p.multiply_add::<FMA>(s, coefficient);
+                p = p.multiply_add::<S>(s, coefficient);
             }
             let tail = bell * p * inverse;
             // `self <= 0` is false for NaN, which `tail` carries.
@@ -51,19 +52,19 @@ macro_rules! gaussian {
 impl Real for f32 {
     /// `2^n · e^r` with `|r| ≤ ln 2 / 2`; the exponent is set in two factors, so that subnormal results come out right.
     #[inline(always)]
-    fn exp<const FMA: bool>(self) -> Self {
+    fn exp<S: Simd>(self) -> Self {
         /// Adding 1.5 · 2²³ rounds to an integer, which then sits in the low bits.
         const ROUND: f32 = 12_582_912.0;
         let x = if self > 89.0 { 89.0 } else { self };
         let x = if x < -104.0 { -104.0 } else { x };
-        let shifted = x.multiply_add::<FMA>(std::f32::consts::LOG2_E, ROUND);
+        let shifted = x.multiply_add::<S>(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
         // ln 2 in two parts, the first with trailing zeros: n · 0.693359375 is exact.
-        let r = n.multiply_add::<FMA>(-0.693_359_375, x);
-        let r = n.multiply_add::<FMA>(2.121_944_4e-4, r);
+        let r = n.multiply_add::<S>(-0.693_359_375, x);
+        let r = n.multiply_add::<S>(2.121_944_4e-4, r);
         let mut p = 1.398_2e-3f32;
         for c in [8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5, 1.0, 1.0] {
-            p = p.multiply_add::<FMA>(r, c);
+            p = p.multiply_add::<S>(r, c);
         }
         let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         let half = n >> 1;
@@ -82,8 +83,8 @@ impl Real for f32 {
     }
 
     #[inline(always)]
-    fn multiply_add<const FMA: bool>(self, b: Self, c: Self) -> Self {
-        if FMA { self.mul_add(b, c) } else { self * b + c }
+    fn multiply_add<S: Simd>(self, b: Self, c: Self) -> Self {
+        if S::FMA { self.mul_add(b, c) } else { self * b + c }
     }
 
     gaussian!(f32, 3.5, [
@@ -94,7 +95,7 @@ impl Real for f32 {
 
 impl Real for f64 {
     #[inline(always)]
-    fn exp<const FMA: bool>(self) -> Self {
+    fn exp<S: Simd>(self) -> Self {
         self.exp()
     }
 
@@ -109,8 +110,8 @@ impl Real for f64 {
     }
 
     #[inline(always)]
-    fn multiply_add<const FMA: bool>(self, b: Self, c: Self) -> Self {
-        if FMA { self.mul_add(b, c) } else { self * b + c }
+    fn multiply_add<S: Simd>(self, b: Self, c: Self) -> Self {
+        if S::FMA { self.mul_add(b, c) } else { self * b + c }
     }
 
     gaussian!(f64, 4.0, [
@@ -178,6 +179,7 @@ fn tree<T: Real>(lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::simd::Portable;
     use candle_core::cpu::erf::erfc_f64;
 
     fn grid(reach: f64) -> impl Iterator<Item = f64> {
@@ -190,18 +192,18 @@ mod tests {
             let x = x as f32;
             let exact = f64::from(x).exp();
             if exact > f64::from(f32::MAX) {
-                assert_eq!(Real::exp::<true>(x), f32::INFINITY, "{x}");
+                assert_eq!(Real::exp::<Portable>(x), f32::INFINITY, "{x}");
                 continue;
             }
             let unit = f64::from((exact as f32).next_up()) - f64::from(exact as f32);
-            for y in [Real::exp::<true>(x), Real::exp::<false>(x)] {
+            for y in [Real::exp::<Portable>(x), Real::exp::<Fused>(x)] {
                 assert!((f64::from(y) - exact).abs() <= 2.0 * unit, "exp({x}) = {y:e}, exactly {exact:e}");
             }
         }
-        assert_eq!(Real::exp::<true>(f32::NEG_INFINITY), 0.0);
-        assert_eq!(Real::exp::<true>(f32::INFINITY), f32::INFINITY);
-        assert!(Real::exp::<true>(f32::NAN).is_nan());
-        assert_eq!(Real::exp::<true>(0f32), 1.0);
+        assert_eq!(Real::exp::<Portable>(f32::NEG_INFINITY), 0.0);
+        assert_eq!(Real::exp::<Portable>(f32::INFINITY), f32::INFINITY);
+        assert!(Real::exp::<Portable>(f32::NAN).is_nan());
+        assert_eq!(Real::exp::<Portable>(0f32), 1.0);
     }
 
     #[test]
@@ -209,20 +211,20 @@ mod tests {
         for x in grid(12.0) {
             let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
             let exact = 0.5 * erfc_f64(-x / std::f64::consts::SQRT_2);
-            let (cdf, pdf) = x.gaussian::<true>();
+            let (cdf, pdf) = x.gaussian::<Portable>();
             assert!((cdf - exact).abs() <= 4e-15 * exact, "Φ({x}) = {cdf:e}, exactly {exact:e}");
             assert!((pdf - density).abs() <= 4e-16 * density, "φ({x})");
 
             let x = x as f32;
             let exact = 0.5 * erfc_f64(-f64::from(x) / std::f64::consts::SQRT_2);
-            let (cdf, _) = x.gaussian::<true>();
+            let (cdf, _) = x.gaussian::<Portable>();
             // The argument's own rounding, x² / 2 units, is what is left of the tail's relative error.
             let bound = (3e-7 + 6e-8 * f64::from(x * x)) * exact;
             assert!((f64::from(cdf) - exact).abs() <= bound, "Φ({x}) = {cdf:e}, exactly {exact:e}");
         }
-        assert_eq!(f32::INFINITY.gaussian::<true>(), (1.0, 0.0));
-        assert_eq!(f32::NEG_INFINITY.gaussian::<true>(), (0.0, 0.0));
-        assert!(f32::NAN.gaussian::<true>().0.is_nan());
+        assert_eq!(f32::INFINITY.gaussian::<Portable>(), (1.0, 0.0));
+        assert_eq!(f32::NEG_INFINITY.gaussian::<Portable>(), (0.0, 0.0));
+        assert!(f32::NAN.gaussian::<Portable>().0.is_nan());
     }
 
     #[test]

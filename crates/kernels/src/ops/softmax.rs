@@ -1,6 +1,6 @@
 use super::real::{Real, max, sum, sum2};
 use super::{by_dtype, fused, last_dim, row_chunk, widened};
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor, WithDType};
@@ -91,19 +91,19 @@ impl<T: Real> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let d = self.d.max(1);
         let mut e = vec![T::zero(); if self.log { 0 } else { d }];
         for (x, out) in self.x.chunks_exact(d).zip(self.out.chunks_exact_mut(d)) {
             let top = max(x);
             if self.log {
-                let shift = top + sum(x, |x| (x - top).exp::<FMA>()).ln();
+                let shift = top + sum(x, |x| (x - top).exp::<S>()).ln();
                 for (out, &x) in out.iter_mut().zip(x) {
                     out.write(x - shift);
                 }
             } else {
                 for (e, &x) in e.iter_mut().zip(x) {
-                    *e = (x - top).exp::<FMA>();
+                    *e = (x - top).exp::<S>();
                 }
                 let scale = T::one() / sum(&e, |e| e);
                 for (out, &e) in out.iter_mut().zip(&e) {
@@ -127,13 +127,13 @@ impl<T: Real> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let d = self.d.max(1);
         for ((y, dy), dx) in self.y.chunks_exact(d).zip(self.dy.chunks_exact(d)).zip(self.dx.chunks_exact_mut(d)) {
             if self.log {
                 let total = sum(dy, |dy| dy);
                 for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                    dx.write(dy - y.exp::<FMA>() * total);
+                    dx.write(dy - y.exp::<S>() * total);
                 }
             } else {
                 let total = sum2(y, dy, |y, dy| y * dy);

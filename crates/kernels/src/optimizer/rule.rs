@@ -1,6 +1,6 @@
 use super::OptimizerKind;
 use crate::cpu::element::Element;
-use crate::cpu::simd::{Kernel, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::parallel;
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Shape, Tensor, Var, WithDType, bail};
 use rayon::prelude::*;
@@ -193,7 +193,7 @@ impl<T: Float> Kernel for AdamW<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let Rule::AdamW { beta1, beta2, eps, keep, rate, unbias2 } = self.rule else { return };
         let [gain1, gain2] = [1.0 - beta1, 1.0 - beta2].map(T::from_f64);
         let [beta1, beta2, eps, keep, rate, unbias2] = [beta1, beta2, eps, keep, rate, unbias2].map(T::from_f64);
@@ -216,7 +216,7 @@ impl<T: Float> Kernel for Sgd<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let Rule::Sgd { momentum, keep, rate } = self.rule else { return };
         let [momentum, keep, rate] = [momentum, keep, rate].map(T::from_f64);
         for ((p, &g), velocity) in self.p.iter_mut().zip(self.g).zip(self.velocity) {

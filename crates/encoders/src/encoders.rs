@@ -1,0 +1,82 @@
+//! The table of encoders.
+//!
+//! An encoder is one file and one line of [`ENCODERS`].
+
+mod small_bert;
+mod small_cnn;
+mod small_vit;
+
+use crate::{Descriptor, Encoder, Error, Featurizer, NGrams, Parameters, Result};
+
+/// The sizes that an encoder which starts from nothing is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScratchShape {
+    /// Height and width of the images.
+    pub image_size: usize,
+    /// How many token ids there are.
+    pub vocabulary: usize,
+}
+
+impl Default for ScratchShape {
+    fn default() -> Self {
+        Self { image_size: 64, vocabulary: 1024 }
+    }
+}
+
+/// How an encoder comes about.
+#[derive(Clone, Copy)]
+pub enum EncoderKind {
+    /// Frozen and unlearned: its features are computed once and cached.
+    Featurizer(fn() -> Box<dyn Featurizer>),
+    /// Trained from nothing, together with the rest of the model.
+    Scratch(fn(&ScratchShape, &Parameters) -> Result<Box<dyn Encoder>>),
+}
+
+/// One encoder of the table.
+pub struct EncoderEntry {
+    /// The name in configurations.
+    pub name: &'static str,
+    /// `image` or `text`.
+    pub modality: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+    /// How it is built.
+    pub kind: EncoderKind,
+}
+
+/// Every encoder.
+pub static ENCODERS: &[EncoderEntry] = &[
+    EncoderEntry {
+        name: "descriptor",
+        modality: "image",
+        about: "oriented gradients and colour; unlearned",
+        paper: "Dalal & Triggs 2005",
+        kind: EncoderKind::Featurizer(|| Box::new(Descriptor)),
+    },
+    EncoderEntry {
+        name: "ngrams",
+        modality: "text",
+        about: "hashed words and character 3- to 5-grams; unlearned",
+        paper: "Weinberger et al. 2009; Bojanowski et al. 2017",
+        kind: EncoderKind::Featurizer(|| Box::new(NGrams::default())),
+    },
+    small_cnn::ENTRY,
+    small_vit::ENTRY,
+    small_bert::ENTRY,
+];
+
+/// The encoder called `name`.
+///
+/// # Errors
+/// If there is none: the error lists those that exist.
+pub fn encoder(name: &str) -> Result<&'static EncoderEntry> {
+    let known = ENCODERS.iter().map(|entry| entry.name);
+    ENCODERS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::unknown("encoder", name, known))
+}
+
+/// Pixels of `size`, centred on the middle of their range.
+fn centred(size: usize) -> crate::Expects {
+    crate::Expects::Pixels { size, mean: [0.5; 3], std: [0.5; 3] }
+}

@@ -1,0 +1,213 @@
+//! Text to token ids: a vocabulary learnt from the training split, or a pretrained model's own.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    Tokenizer as Inner, Trainer,
+};
+
+use crate::{Error, Result};
+
+const UNKNOWN: &str = "[UNK]";
+const START: &str = "[CLS]";
+const END: &str = "[SEP]";
+const MASK: &str = "[MASK]";
+/// Padding comes first: `Expects` pads with 0.
+const SPECIAL: [&str; 5] = ["[PAD]", UNKNOWN, START, END, MASK];
+
+/// Splits text into the tokens that a text encoder reads.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+}
+
+impl Tokenizer {
+    /// Learns a WordPiece vocabulary of at most `size` from `texts`, lower-cased, pieces seen at least twice. The same
+    /// texts give the same vocabulary, in any order.
+    ///
+    /// # Errors
+    /// If training fails.
+    pub fn train<'a>(texts: impl IntoIterator<Item = &'a str>, size: usize) -> Result<Self> {
+        let texts = texts.into_iter().map(words).collect::<Result<Vec<_>>>()?;
+        // The trainer numbers the pieces of one letter as it meets them in a hash map, and breaks ties by number: named
+        // beforehand, in order, they make it deterministic.
+        let letters: BTreeSet<String> =
+            texts.iter().flatten().flat_map(|word| word.chars().skip(1).map(|letter| format!("##{letter}"))).collect();
+        let reserved = SPECIAL.map(String::from).into_iter().chain(letters);
+        let mut trainer = WordPieceTrainer::builder()
+            .vocab_size(size)
+            .min_frequency(2)
+            .show_progress(false)
+            .special_tokens(reserved.map(|token| AddedToken::from(token, true)).collect())
+            .build();
+        let joined = texts.iter().map(|words| words.join(" "));
+        trainer.feed(joined, |text| Ok(text.split(' ').map(String::from).collect())).map_err(fail)?;
+        let mut model = WordPiece::default();
+        trainer.train(&mut model).map_err(fail)?;
+        finish(shell(model)?)
+    }
+
+    /// Reads a `tokenizer.json`, or a BERT `vocab.txt`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is neither.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = path.display().to_string();
+        let fail = |error: tokenizers::Error| Error::invalid(&place, format!("not readable as a tokenizer: {error}"));
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let model = WordPiece::from_file(&place).unk_token(UNKNOWN.into()).build().map_err(fail)?;
+            return finish(shell(model)?);
+        }
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let mut inner = Inner::from_bytes(&bytes).map_err(fail)?;
+        // Batches are padded and cut by `Expects`, which knows the encoder's limit.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(fail)?;
+        Ok(Self { inner })
+    }
+
+    /// Writes a `tokenizer.json` that [`open`](Self::open) and Hugging Face's libraries read.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.json()?).map_err(|source| Error::io(path, source))
+    }
+
+    /// A hash of everything that decides how text is split.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be written as JSON.
+    pub fn key(&self) -> Result<String> {
+        let digest = Sha256::digest(self.json()?);
+        Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The ids of `text`, special tokens included.
+    ///
+    /// # Errors
+    /// If the tokenizer's own rules fail on it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true);
+        let encoding = encoding.map_err(|error| Error::invalid(format!("text {text:?}"), error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// How many ids there are.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The token that stands for a hidden word, if there is one: what an impairment may put in a word's place.
+    pub fn mask_word(&self) -> Option<&str> {
+        [MASK, "<mask>"].into_iter().find(|token| self.inner.token_to_id(token).is_some())
+    }
+
+    fn json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(|error| Error::invalid("tokenizer", error.to_string()))
+    }
+}
+
+/// The words of a text, as [`shell`] splits it.
+fn words(text: &str) -> Result<Vec<String>> {
+    let mut text = NormalizedString::from(text);
+    BertNormalizer::default().normalize(&mut text).map_err(fail)?;
+    let mut text = PreTokenizedString::from(text);
+    BertPreTokenizer.pre_tokenize(&mut text).map_err(fail)?;
+    let splits = text.get_splits(OffsetReferential::Original, OffsetType::None);
+    Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
+}
+
+/// A tokenizer that lower-cases and splits as BERT's does.
+fn shell(model: WordPiece) -> Result<Inner> {
+    let mut inner = Inner::new(model);
+    inner.with_normalizer(Some(BertNormalizer::default())).map_err(fail)?;
+    inner.with_pre_tokenizer(Some(BertPreTokenizer));
+    Ok(inner)
+}
+
+/// Puts `[CLS] … [SEP]` around every text.
+fn finish(mut inner: Inner) -> Result<Tokenizer> {
+    let id = |token: &str| {
+        let missing = || Error::invalid("vocabulary", format!("{token} is missing"));
+        inner.token_to_id(token).ok_or_else(missing)
+    };
+    let template = TemplateProcessing::builder()
+        .try_single(format!("{START} $A {END}"))
+        .map_err(|error| Error::invalid("vocabulary", error))?
+        .special_tokens(vec![(START, id(START)?), (END, id(END)?)])
+        .build()
+        .map_err(|error| Error::invalid("vocabulary", error.to_string()))?;
+    inner.with_post_processor(Some(template));
+    inner.add_special_tokens(special()).map_err(fail)?;
+    Ok(Tokenizer { inner })
+}
+
+fn special() -> [AddedToken; 5] {
+    SPECIAL.map(|token| AddedToken::from(token, true))
+}
+
+fn fail(error: tokenizers::Error) -> Error {
+    Error::invalid("vocabulary", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEXTS: [&str; 5] =
+        ["man rowing boat", "woman rowing boat", "Man climbing", "woman climbing", "grinning face with smiling eyes"];
+
+    #[test]
+    fn the_vocabulary_depends_on_the_texts_alone() {
+        let one = Tokenizer::train(TEXTS, 64).unwrap();
+        for _ in 0..4 {
+            let again = Tokenizer::train(TEXTS.into_iter().rev(), 64).unwrap();
+            assert_eq!(one.key().unwrap(), again.key().unwrap());
+        }
+        assert_ne!(one.key().unwrap(), Tokenizer::train(TEXTS, 40).unwrap().key().unwrap());
+        assert!(one.vocabulary() <= 64);
+    }
+
+    #[test]
+    fn texts_are_enclosed_and_padding_is_zero() {
+        let tokenizer = Tokenizer::train(TEXTS, 64).unwrap();
+        assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
+        let ids = tokenizer.encode("woman rowing").unwrap();
+        assert_eq!((ids[0], *ids.last().unwrap()), (2, 3));
+        assert_eq!(ids, tokenizer.encode("WOMAN  Rowing").unwrap());
+        assert_eq!(tokenizer.encode("Ω").unwrap(), [2, 1, 3]);
+        assert_eq!(tokenizer.mask_word(), Some("[MASK]"));
+        assert_eq!(tokenizer.encode("[MASK]").unwrap(), [2, 4, 3]);
+    }
+
+    #[test]
+    fn saved_tokenizers_split_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train(TEXTS, 64).unwrap();
+        let path = folder.path().join("tokenizer.json");
+        tokenizer.save(&path).unwrap();
+        let read = Tokenizer::open(&path).unwrap();
+        assert_eq!(read.key().unwrap(), tokenizer.key().unwrap());
+        assert_eq!(read.encode("man smiling").unwrap(), tokenizer.encode("man smiling").unwrap());
+    }
+
+    #[test]
+    fn a_plain_vocabulary_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.txt");
+        std::fs::write(&path, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nrow\n##ing\n").unwrap();
+        assert_eq!(Tokenizer::open(&path).unwrap().encode("Rowing x").unwrap(), [2, 5, 6, 1, 3]);
+        std::fs::write(&path, "a\nb\n").unwrap();
+        let error = Tokenizer::open(&path).err().unwrap().to_string();
+        assert!(error.contains("[CLS] is missing"), "{error}");
+    }
+}
