@@ -1,1 +1,4 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+pub mod metrics;
+pub mod statistics;
