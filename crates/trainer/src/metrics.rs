@@ -20,6 +20,7 @@ mod ranking;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{BINS, brier, expected_calibration_error};
+pub(crate) use counts::add as add_counts;
 pub use counts::{Counts, f1_macro, f1_micro};
 pub use ranking::{auroc, average_precision};
 
@@ -125,7 +126,7 @@ pub fn compute<P: Copy + Into<f64>>(task: Task, probs: &[Vec<P>], labels: &[Vec<
     for (row, truth) in probs.iter().zip(labels) {
         let decided = decide(task, row);
         right += usize::from(same_set(&decided, truth));
-        counts::add(&mut counts, &decided, truth);
+        add_counts(&mut counts, &decided, truth);
     }
     let ranked = if task == Task::Binary && scored.classes == 2 { 1..2 } else { 0..scored.classes };
     Metrics {

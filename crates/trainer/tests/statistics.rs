@@ -1,0 +1,165 @@
+//! Tests and intervals against scipy, and the interval's coverage by simulation.
+#![allow(clippy::unwrap_used)]
+
+use balgrad_trainer::metrics::{Task, compute};
+use balgrad_trainer::statistics::{
+    Bootstrap, Score, holm, interval, ln_gamma, mean, paired_t, regularized_incomplete_beta, standard_deviation,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+fn fixture() -> Value {
+    serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap()
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn the_t_test_is_scipys() {
+    for pair in fixture()["pairs"].as_array().unwrap() {
+        let found = paired_t(&floats(&pair["a"]), &floats(&pair["b"])).unwrap();
+        assert!((found.t - pair["t"].as_f64().unwrap()).abs() < 1e-9, "{found:?}");
+        assert!((found.p - pair["p"].as_f64().unwrap()).abs() < 1e-12, "{found:?}");
+    }
+}
+
+#[test]
+fn a_t_test_without_spread_or_pairs_says_nothing() {
+    assert_eq!(paired_t(&[0.5], &[0.4]), None);
+    assert_eq!(paired_t(&[0.5, 0.6], &[0.5, 0.6]), None);
+    assert_eq!(paired_t(&[0.5, 0.6, 0.7], &[0.4, 0.5, 0.6]), None);
+    assert_eq!(paired_t(&[0.5, f64::NAN], &[0.4, 0.5]), None);
+    assert_eq!(paired_t(&[0.5, 0.6], &[0.4]), None);
+}
+
+#[test]
+fn special_functions_are_scipys() {
+    for row in fixture()["gamma"].as_array().unwrap() {
+        let [x, expected] = floats(row)[..] else { panic!("two numbers") };
+        assert!((ln_gamma(x) - expected).abs() < 1e-12 * (1.0 + expected.abs()), "ln_gamma({x})");
+    }
+    for row in fixture()["beta"].as_array().unwrap() {
+        let [x, a, b, expected] = floats(row)[..] else { panic!("four numbers") };
+        let found = regularized_incomplete_beta(x, a, b);
+        assert!((found - expected).abs() < 1e-12 + 1e-10 * expected, "I_{x}({a}, {b}) = {found}, not {expected}");
+    }
+    assert!(regularized_incomplete_beta(1.5, 1.0, 1.0).is_nan());
+}
+
+#[test]
+fn holm_follows_its_definition() {
+    for family in fixture()["holm"].as_array().unwrap() {
+        let found = holm(&floats(&family["p"]));
+        for (a, b) in found.iter().zip(floats(&family["adjusted"])) {
+            assert!((a - b).abs() < 1e-12, "{found:?}");
+        }
+    }
+    assert!(holm(&[]).is_empty());
+}
+
+#[test]
+fn moments_of_little_are_undefined() {
+    assert_eq!((mean(&[]), standard_deviation(&[1.0])), (None, None));
+    assert_eq!((mean(&[1.0, 3.0]), standard_deviation(&[1.0, 3.0])), (Some(2.0), Some(2f64.sqrt())));
+}
+
+/// Random predictions that know a little of the truth.
+fn problem(rng: &mut ChaCha8Rng, task: Task, n: usize, classes: usize) -> (Vec<Vec<f32>>, Vec<Vec<u32>>) {
+    let mut probs = Vec::new();
+    let mut labels = Vec::new();
+    for _ in 0..n {
+        let truth: Vec<u32> = match task {
+            Task::MultiLabel => (0..classes as u32).filter(|_| rng.random_bool(0.3)).collect(),
+            _ => vec![rng.random_range(0..classes as u32)],
+        };
+        let row: Vec<f32> = (0..classes as u32).map(|c| rng.random::<f32>() * 0.8 + if truth.contains(&c) { 0.2 } else { 0.0 }).collect();
+        let sum = if task == Task::MultiLabel { 1.0 } else { row.iter().sum() };
+        // Two digits make ties.
+        probs.push(row.iter().map(|p| (p / sum * 100.0).round() / 100.0).collect());
+        labels.push(truth);
+    }
+    (probs, labels)
+}
+
+#[test]
+fn a_draw_scores_what_the_resampled_predictions_score() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for (task, classes) in [(Task::MultiClass, 4), (Task::Binary, 2), (Task::MultiLabel, 5)] {
+        let (probs, labels) = problem(&mut rng, task, 90, classes);
+        let groups: Vec<usize> = (0..90).map(|_| rng.random_range(0..30)).collect();
+        let weights: Vec<f64> = (0..30).map(|_| f64::from(rng.random_range(0..3u32))).collect();
+        let (mut more_probs, mut more_labels) = (Vec::new(), Vec::new());
+        for (i, &group) in groups.iter().enumerate() {
+            for _ in 0..weights[group] as usize {
+                more_probs.push(probs[i].clone());
+                more_labels.push(labels[i].clone());
+            }
+        }
+        let expected = compute(task, &more_probs, &more_labels);
+        for metric in ["accuracy", "f1_macro", "auroc"] {
+            let score = Score::new(metric, task, &probs, &labels, &groups, 30).unwrap();
+            let (found, expected) = (score.at(&weights), expected.get(metric).unwrap());
+            assert!((found - expected).abs() < 1e-12, "{task:?} {metric}: {found} against {expected}");
+        }
+        assert!(Score::new("map", task, &probs, &labels, &groups, 30).is_none());
+        assert!(Score::new("accuracy", task, &probs, &labels, &groups, 3).is_none(), "a group out of range");
+    }
+}
+
+#[test]
+fn draws_do_not_depend_on_the_thread_count() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let (probs, labels) = problem(&mut rng, Task::MultiLabel, 40, 4);
+    let groups: Vec<usize> = (0..40).collect();
+    let scores: Vec<Score> =
+        ["accuracy", "f1_macro", "auroc"].iter().filter_map(|m| Score::new(m, Task::MultiLabel, &probs, &labels, &groups, 40)).collect();
+    let bootstrap = Bootstrap { draws: 300, seed: 1, groups: 40 };
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| bootstrap.run(&scores))
+    };
+    assert_eq!(on(1), on(3));
+    assert_ne!(on(1), Bootstrap { seed: 2, ..bootstrap }.run(&scores));
+}
+
+#[test]
+fn an_interval_holds_the_central_95_percent() {
+    let values: Vec<f64> = (0..=1000).map(f64::from).collect();
+    assert_eq!(interval(&values), Some([25.0, 975.0]));
+    assert_eq!(interval(&[]), None);
+    assert_eq!(interval(&[1.0, f64::NAN]), None);
+}
+
+/// Over repeated test sets, the interval holds the true difference about 95 % of the time, and would not if it drew
+/// samples instead of groups.
+#[test]
+fn coverage_is_what_the_interval_claims() {
+    const GROUPS: usize = 60;
+    const PER_GROUP: usize = 4;
+    const REPEATS: usize = 400;
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let (mut by_group, mut by_sample) = (0, 0);
+    for repeat in 0..REPEATS {
+        // Members of a group succeed or fail together: method A with chance .7, method B with .6.
+        let mut outcome = |chance: f64| -> Vec<bool> { (0..GROUPS).flat_map(|_| [rng.random_bool(chance); PER_GROUP]).collect() };
+        let (a, b) = (outcome(0.7), outcome(0.6));
+        let covers = |groups: usize| {
+            let sums = |right: &[bool]| {
+                let size = right.len() / groups;
+                Score::Mean(right.chunks(size).map(|g| (g.iter().filter(|r| **r).count() as f64, size as f64)).collect())
+            };
+            let draws = Bootstrap { draws: 400, seed: repeat as u64, groups }.run(&[sums(&a), sums(&b)]);
+            let differences: Vec<f64> = draws.iter().map(|d| d[0] - d[1]).collect();
+            let [low, high] = interval(&differences).unwrap();
+            u32::from(low <= 0.1 && 0.1 <= high)
+        };
+        by_group += covers(GROUPS);
+        by_sample += covers(GROUPS * PER_GROUP);
+    }
+    let (by_group, by_sample) = (f64::from(by_group) / REPEATS as f64, f64::from(by_sample) / REPEATS as f64);
+    assert!((0.92..=0.975).contains(&by_group), "coverage {by_group}");
+    assert!(by_sample < 0.8, "samples of a group are not independent: {by_sample}");
+}
