@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
 
 pub mod metrics;
+pub mod report;
 pub mod statistics;

@@ -1,0 +1,26 @@
+//! Runs beside each other: the paper's tables, comparisons with BalGrad, and one self-contained page.
+//!
+//! ```text
+//! collect(folders) → Collected → summary → Summary → tables (terminal), JSON (serde), html (with both)
+//! ```
+//!
+//! Nothing here knows a model: whatever a page says was read from run folders, and each score of a table can be
+//! computed again from `predictions/*.jsonl` by anyone. Numbers of the paper are kept apart in [`paper`].
+
+mod charts;
+mod collect;
+mod compare;
+mod html;
+pub mod paper;
+mod predictions;
+mod run;
+mod sections;
+mod summary;
+mod svg;
+mod tables;
+
+pub use collect::{Collected, Skipped, collect};
+pub use html::html;
+pub use run::{Conflict, DatasetCard, Epoch, Histogram, Results, Run, Step};
+pub use summary::{Comparison, Row, RunCard, Summary, summary};
+pub use tables::tables;

@@ -1,0 +1,225 @@
+//! Every number of a report, ready for JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::compare::compare;
+use super::sections::{Section, sections};
+use super::{Collected, Run, Skipped};
+use crate::metrics::Metrics;
+use crate::statistics::{mean, standard_deviation};
+
+/// Draws of the bootstrap.
+pub(super) const DRAWS: usize = 10_000;
+
+/// What `summary.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this layout.
+    pub schema: u64,
+    /// One per run.
+    pub runs: Vec<RunCard>,
+    /// One per data set, method, condition and metric: mean and spread over seeds.
+    pub rows: Vec<Row>,
+    /// Differences with their uncertainty.
+    pub comparisons: Vec<Comparison>,
+    /// Runs that were left out.
+    pub skipped: Vec<Skipped>,
+    /// What a reader should know of the numbers.
+    pub notes: Vec<String>,
+}
+
+/// A run, as far as a reader needs it to judge a number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunCard {
+    /// Its folder.
+    pub path: String,
+    /// The data set, as rows name it.
+    pub dataset: String,
+    /// The method, as rows name it.
+    pub method: String,
+    /// The seed.
+    pub seed: u64,
+    /// Settings that differ from the defaults.
+    pub settings: Map<String, Value>,
+    /// Encoder of each modality.
+    pub encoders: BTreeMap<String, String>,
+    /// The fusion.
+    pub fusion: String,
+    /// Samples per split.
+    pub samples: BTreeMap<String, u64>,
+    /// Hash of the data.
+    pub fingerprint: String,
+    /// The headline metric.
+    pub metric: String,
+    /// The chosen epoch.
+    pub best_epoch: Option<u64>,
+    /// Where it ran.
+    pub device: String,
+    /// Version of the program.
+    pub version: String,
+    /// Revision of the source.
+    pub revision: String,
+    /// Time from start to end, in seconds.
+    pub wall_seconds: Option<f64>,
+}
+
+/// A score over seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The data set.
+    pub dataset: String,
+    /// The method.
+    pub method: String,
+    /// A test condition, or `missing-avg`, `missing-gap`, `noisy-avg`, `noisy-gap`.
+    pub condition: String,
+    /// The metric.
+    pub metric: String,
+    /// Mean over seeds; null where a seed's score is undefined.
+    pub mean: Option<f64>,
+    /// Sample standard deviation over seeds; null for one seed.
+    pub std: Option<f64>,
+    /// How many seeds.
+    pub seeds: usize,
+    /// 95 % interval of the mean over test samples (bootstrap over groups), where predictions were there to resample.
+    pub ci95: Option<[f64; 2]>,
+    /// Whether this is an impaired score above Full.
+    pub negative_transfer: bool,
+}
+
+/// A difference `a − b`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The data set.
+    pub dataset: String,
+    /// The method that is asked about.
+    pub a: String,
+    /// The method it is compared with.
+    pub b: String,
+    /// The metric.
+    pub metric: String,
+    /// The condition, as in [`Row`].
+    pub condition: String,
+    /// Mean over common seeds of the score of `a` less that of `b`; of a gap, less is better.
+    pub difference: Option<f64>,
+    /// Paired t test over seeds, two-sided.
+    pub p: Option<f64>,
+    /// The same, corrected by Holm within data set and metric.
+    pub p_holm: Option<f64>,
+    /// Paired bootstrap over test groups, 95 % percentile interval.
+    pub ci95: Option<[f64; 2]>,
+    /// Draws of that bootstrap.
+    pub draws: usize,
+    /// Seeds that both methods have.
+    pub seeds: usize,
+    /// Whether the interval leaves 0 out.
+    pub resolved: bool,
+}
+
+/// The numbers of a report, with 10,000 draws of the bootstrap.
+pub fn summary(collected: &Collected) -> Summary {
+    with_draws(collected, DRAWS)
+}
+
+/// The numbers of a report, with `draws` of the bootstrap.
+pub(super) fn with_draws(collected: &Collected, draws: usize) -> Summary {
+    let (sections, repeated) = sections(collected);
+    let mut summary = Summary {
+        schema: 1,
+        runs: Vec::new(),
+        rows: Vec::new(),
+        comparisons: Vec::new(),
+        skipped: collected.skipped.iter().cloned().chain(repeated).collect(),
+        notes: Vec::new(),
+    };
+    for section in &sections {
+        for arm in &section.arms {
+            summary.runs.extend(arm.runs.iter().map(|run| card(run, &section.name, &arm.label)));
+        }
+        let mut rows = rows(section);
+        compare(section, draws, &mut rows, &mut summary);
+        summary.rows.extend(rows);
+    }
+    summary
+}
+
+/// Metrics that are compared: the headline, and for binary tasks those in which such data sets are reported.
+pub(super) fn compared_metrics(section: &Section<'_>) -> Vec<&'static str> {
+    let binary = section.first().results.dataset.task == crate::metrics::Task::Binary;
+    let compared = |m: &&str| *m == section.metric() || (binary && matches!(*m, "accuracy" | "f1_macro" | "auroc"));
+    Metrics::NAMES.into_iter().filter(compared).collect()
+}
+
+/// Score of a run under a condition or a pair's average or gap.
+pub(super) fn score(run: &Run, condition: &str, metric: &str) -> Option<f64> {
+    match condition.rsplit_once('-') {
+        Some((kind, "avg")) => run.pair(kind, metric).map(|p| p.0),
+        Some((kind, "gap")) => run.pair(kind, metric).map(|p| p.1),
+        _ => run.score(condition, metric),
+    }
+}
+
+/// Scores of two conditions, in the order of tables.
+pub(super) const CONDITIONS: [&str; 9] = [
+    "full",
+    "missing-image",
+    "missing-text",
+    "missing-avg",
+    "missing-gap",
+    "noisy-image",
+    "noisy-text",
+    "noisy-avg",
+    "noisy-gap",
+];
+
+fn rows(section: &Section<'_>) -> Vec<Row> {
+    let conditions = || CONDITIONS.into_iter().chain(["image-only", "text-only"]);
+    let mut rows = Vec::new();
+    for arm in &section.arms {
+        for condition in conditions() {
+            for metric in Metrics::NAMES {
+                let of = |condition: &str| -> Option<Vec<f64>> { arm.runs.iter().map(|r| score(r, condition, metric)).collect() };
+                let scores = of(condition);
+                let mean_of = |scores: &Option<Vec<f64>>| scores.as_deref().and_then(mean);
+                let impaired = condition.ends_with("-image") || condition.ends_with("-text");
+                let higher_is_better = !matches!(metric, "ece" | "brier");
+                let above = mean_of(&scores).zip(mean_of(&of("full"))).is_some_and(|(score, full)| score > full);
+                rows.push(Row {
+                    dataset: section.name.clone(),
+                    method: arm.label.clone(),
+                    condition: condition.into(),
+                    metric: metric.into(),
+                    mean: mean_of(&scores),
+                    std: scores.as_deref().and_then(standard_deviation),
+                    seeds: arm.runs.len(),
+                    ci95: None,
+                    negative_transfer: impaired && higher_is_better && above,
+                });
+            }
+        }
+    }
+    rows
+}
+
+fn card(run: &Run, dataset: &str, method: &str) -> RunCard {
+    let r = run.results.clone();
+    RunCard {
+        path: run.path.display().to_string(),
+        dataset: dataset.to_owned(),
+        method: method.to_owned(),
+        seed: r.seed,
+        settings: r.settings,
+        encoders: r.encoders,
+        fusion: r.fusion,
+        samples: r.dataset.samples,
+        fingerprint: r.dataset.fingerprint,
+        metric: r.metric,
+        best_epoch: r.best_epoch,
+        device: r.device,
+        version: r.version,
+        revision: r.revision,
+        wall_seconds: r.wall_seconds,
+    }
+}
