@@ -93,7 +93,11 @@ impl<'a, P: Copy + Into<f64>> Scored<'a, P> {
         (scores, self.labels.iter().map(|set| set.contains(&(class as u32))).collect())
     }
 
-    fn macro_mean(&self, classes: impl Iterator<Item = usize>, score: fn(&[f64], &[bool]) -> Option<f64>) -> Option<f64> {
+    fn macro_mean(
+        &self,
+        classes: impl Iterator<Item = usize>,
+        score: fn(&[f64], &[bool]) -> Option<f64>,
+    ) -> Option<f64> {
         let scores = classes.filter_map(|class| {
             let (scores, truths) = self.column(class);
             score(&scores, &truths)

@@ -75,7 +75,9 @@ fn problem(rng: &mut ChaCha8Rng, task: Task, n: usize, classes: usize) -> (Vec<V
             Task::MultiLabel => (0..classes as u32).filter(|_| rng.random_bool(0.3)).collect(),
             _ => vec![rng.random_range(0..classes as u32)],
         };
-        let row: Vec<f32> = (0..classes as u32).map(|c| rng.random::<f32>() * 0.8 + if truth.contains(&c) { 0.2 } else { 0.0 }).collect();
+        let row: Vec<f32> = (0..classes as u32)
+            .map(|c| rng.random::<f32>() * 0.8 + if truth.contains(&c) { 0.2 } else { 0.0 })
+            .collect();
         let sum = if task == Task::MultiLabel { 1.0 } else { row.iter().sum() };
         // Two digits make ties.
         probs.push(row.iter().map(|p| (p / sum * 100.0).round() / 100.0).collect());
@@ -114,8 +116,10 @@ fn draws_do_not_depend_on_the_thread_count() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let (probs, labels) = problem(&mut rng, Task::MultiLabel, 40, 4);
     let groups: Vec<usize> = (0..40).collect();
-    let scores: Vec<Score> =
-        ["accuracy", "f1_macro", "auroc"].iter().filter_map(|m| Score::new(m, Task::MultiLabel, &probs, &labels, &groups, 40)).collect();
+    let scores: Vec<Score> = ["accuracy", "f1_macro", "auroc"]
+        .iter()
+        .filter_map(|m| Score::new(m, Task::MultiLabel, &probs, &labels, &groups, 40))
+        .collect();
     let bootstrap = Bootstrap { draws: 300, seed: 1, groups: 40 };
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -144,12 +148,15 @@ fn coverage_is_what_the_interval_claims() {
     let (mut by_group, mut by_sample) = (0, 0);
     for repeat in 0..REPEATS {
         // Members of a group succeed or fail together: method A with chance .7, method B with .6.
-        let mut outcome = |chance: f64| -> Vec<bool> { (0..GROUPS).flat_map(|_| [rng.random_bool(chance); PER_GROUP]).collect() };
+        let mut outcome =
+            |chance: f64| -> Vec<bool> { (0..GROUPS).flat_map(|_| [rng.random_bool(chance); PER_GROUP]).collect() };
         let (a, b) = (outcome(0.7), outcome(0.6));
         let covers = |groups: usize| {
             let sums = |right: &[bool]| {
                 let size = right.len() / groups;
-                Score::Mean(right.chunks(size).map(|g| (g.iter().filter(|r| **r).count() as f64, size as f64)).collect())
+                Score::Mean(
+                    right.chunks(size).map(|g| (g.iter().filter(|r| **r).count() as f64, size as f64)).collect(),
+                )
             };
             let draws = Bootstrap { draws: 400, seed: repeat as u64, groups }.run(&[sums(&a), sums(&b)]);
             let differences: Vec<f64> = draws.iter().map(|d| d[0] - d[1]).collect();

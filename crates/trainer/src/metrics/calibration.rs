@@ -9,7 +9,11 @@ pub const BINS: usize = 15;
 ///
 /// One decision per sample (its most probable class), or one per sample and label for multi-label tasks, where the
 /// confidence is the label's probability. `None` without a sample.
-pub fn expected_calibration_error<P: Copy + Into<f64>>(task: Task, probs: &[Vec<P>], labels: &[Vec<u32>]) -> Option<f64> {
+pub fn expected_calibration_error<P: Copy + Into<f64>>(
+    task: Task,
+    probs: &[Vec<P>],
+    labels: &[Vec<u32>],
+) -> Option<f64> {
     let mut bins = [(0.0f64, 0.0f64); BINS]; // sum of confidence, number right
     let mut total = 0usize;
     let mut add = |confidence: f64, right: bool| {

@@ -19,7 +19,9 @@ fn figure(title: &str, legend: &[(String, String)], panels: &[(String, String)],
     if !legend.is_empty() {
         out += "<ul class=\"legend\">";
         for (class, name) in legend {
-            let swatch = format!("<svg viewBox=\"0 0 22 10\" aria-hidden=\"true\"><path class=\"line {class}\" d=\"M1 5L21 5\"/></svg>");
+            let swatch = format!(
+                "<svg viewBox=\"0 0 22 10\" aria-hidden=\"true\"><path class=\"line {class}\" d=\"M1 5L21 5\"/></svg>"
+            );
             let _ = write!(out, "<li>{swatch}{}</li>", escape(name));
         }
         out += "</ul>";
@@ -41,9 +43,10 @@ pub(super) fn method_class(label: &str) -> String {
     const KNOWN: [&str; 10] =
         ["joint", "balgrad", "multi-loss", "neither", "mslr", "ogm", "ogm-ge", "agm", "reweighting", "projection"];
     let base = label.split([' ', '+']).next().unwrap_or(label);
-    let index = KNOWN.iter().position(|k| *k == base).unwrap_or_else(|| {
-        10 + label.bytes().fold(0usize, |h, b| (h * 31 + usize::from(b)) % 6)
-    });
+    let index = KNOWN
+        .iter()
+        .position(|k| *k == base)
+        .unwrap_or_else(|| 10 + label.bytes().fold(0usize, |h, b| (h * 31 + usize::from(b)) % 6));
     let dashed = if label.contains("dropout") { " dashed" } else { "" };
     let strong = if matches!(base, "joint" | "balgrad") { " strong" } else { "" };
     format!("m{index}{dashed}{strong}")
@@ -72,7 +75,11 @@ fn impaired(section: &Section<'_>) -> String {
             panels.push((format!("{title} · {}, %", metric_name(metric)), bars(&label, &groups)));
         }
     }
-    let legend = [("image".to_owned(), "image impaired, text kept".to_owned()), ("text".into(), "text impaired, image kept".into()), ("full".into(), "both clean".into())];
+    let legend = [
+        ("image".to_owned(), "image impaired, text kept".to_owned()),
+        ("text".into(), "text impaired, image kept".into()),
+        ("full".into(), "both clean".into()),
+    ];
     figure(
         "What is left when a modality fails",
         &legend,
@@ -94,7 +101,11 @@ fn ratios(section: &Section<'_>) -> String {
     let gap = |arm: &Arm<'_>| -> Option<Vec<f64>> {
         let one = |run: &&Run| -> Option<Vec<f64>> {
             let of = |name: &str| run.results.missing_ratios.get(name);
-            of("missing-image")?.iter().zip(of("missing-text")?).map(|(a, b)| Some((a.as_ref()? - b.as_ref()?).abs())).collect()
+            of("missing-image")?
+                .iter()
+                .zip(of("missing-text")?)
+                .map(|(a, b)| Some((a.as_ref()? - b.as_ref()?).abs()))
+                .collect()
         };
         let lists: Vec<Vec<f64>> = arm.runs.iter().map(one).collect::<Option<_>>()?;
         let length = lists.iter().map(Vec::len).min()?;
@@ -103,10 +114,16 @@ fn ratios(section: &Section<'_>) -> String {
     let metric = metric_name(section.metric());
     let mut panels = Vec::new();
     let mut legend = Vec::new();
-    for (name, title) in [("missing-image", "image missing"), ("missing-text", "text missing"), ("gap", "ΔGap between the two")] {
+    for (name, title) in
+        [("missing-image", "image missing"), ("missing-text", "text missing"), ("gap", "ΔGap between the two")]
+    {
         let line = |arm: &Arm<'_>| {
             let (x, y) = (column(arm, "ratios")?, if name == "gap" { gap(arm) } else { column(arm, name) }?);
-            Some(Line { class: method_class(&arm.label), label: arm.label.clone(), points: x.into_iter().zip(y).collect() })
+            Some(Line {
+                class: method_class(&arm.label),
+                label: arm.label.clone(),
+                points: x.into_iter().zip(y).collect(),
+            })
         };
         let mut drawn: Vec<Line> = section.arms.iter().filter_map(line).filter(|l| !l.points.is_empty()).collect();
         if drawn.is_empty() {
@@ -144,11 +161,20 @@ fn by_epoch(arm: &Arm<'_>, key: &str) -> Vec<(f64, f64)> {
 fn learning(section: &Section<'_>) -> String {
     let metric = section.metric();
     let panel = |arm: &Arm<'_>| {
-        let line = |(class, key, label): (&str, &str, &str)| Line { class: class.into(), label: label.into(), points: by_epoch(arm, key) };
-        let curves = [("full strong", metric, "both"), ("image", "image-only", "image alone"), ("text", "text-only", "text alone")];
+        let line = |(class, key, label): (&str, &str, &str)| Line {
+            class: class.into(),
+            label: label.into(),
+            points: by_epoch(arm, key),
+        };
+        let curves = [
+            ("full strong", metric, "both"),
+            ("image", "image-only", "image alone"),
+            ("text", "text-only", "text alone"),
+        ];
         let drawn: Vec<Line> = curves.into_iter().map(line).filter(|l| l.points.len() > 1).collect();
         let label = format!("Learning curve of {}", arm.label);
-        (!drawn.is_empty()).then(|| (arm.label.clone(), lines(&label, "epoch", (Unit::Plain, Unit::Percent), true, &drawn)))
+        (!drawn.is_empty())
+            .then(|| (arm.label.clone(), lines(&label, "epoch", (Unit::Plain, Unit::Percent), true, &drawn)))
     };
     let panels: Vec<_> = section.arms.iter().filter_map(panel).collect();
     let legend = [("full strong", "both modalities"), ("image", "image's own view"), ("text", "text's own view")];
@@ -177,7 +203,8 @@ fn cosines(section: &Section<'_>) -> String {
             panels.push((format!("{name}, {modality} block: {fraction} of steps conflict"), plot));
         }
     }
-    let legend = [("against", "pulling against each other"), ("with", "pulling together"), ("outline", "after the projection")];
+    let legend =
+        [("against", "pulling against each other"), ("with", "pulling together"), ("outline", "after the projection")];
     figure(
         "Do the gradients agree?",
         &legend.map(|(c, n)| (c.to_owned(), n.to_owned())),
@@ -206,17 +233,25 @@ fn pooled(conflicts: &[&Conflict]) -> Option<(Vec<f64>, Vec<f64>, Vec<f64>)> {
 
 fn losses(section: &Section<'_>) -> String {
     let pairs = [("projection", "balgrad"), ("neither", "reweighting")];
-    let Some((without, with)) = pairs.iter().find_map(|(a, b)| section.arm(a).zip(section.arm(b))) else { return String::new() };
+    let Some((without, with)) = pairs.iter().find_map(|(a, b)| section.arm(a).zip(section.arm(b))) else {
+        return String::new();
+    };
     let both = [(without, "plain"), (with, "m1 strong")];
     let panel = |title: &str, x: &str, points: &dyn Fn(&Arm<'_>) -> Vec<(f64, f64)>| {
-        let line = |(arm, class): (&Arm<'_>, &str)| Line { class: class.into(), label: arm.label.clone(), points: points(arm) };
+        let line = |(arm, class): (&Arm<'_>, &str)| Line {
+            class: class.into(),
+            label: arm.label.clone(),
+            points: points(arm),
+        };
         let drawn: Vec<Line> = both.into_iter().map(line).filter(|l| l.points.len() > 1).collect();
         let label = format!("Loss with and without reweighting: {title}");
         (drawn.len() == 2).then(|| (title.to_owned(), lines(&label, x, (Unit::Plain, Unit::Plain), false, &drawn)))
     };
     let mut panels = Vec::new();
     for modality in ["image", "text"] {
-        panels.extend(panel(&format!("validation loss, {modality}'s own head"), "epoch", &|arm| by_epoch(arm, &format!("loss-{modality}"))));
+        panels.extend(panel(&format!("validation loss, {modality}'s own head"), "epoch", &|arm| {
+            by_epoch(arm, &format!("loss-{modality}"))
+        }));
     }
     let mut names: Vec<&String> = with.runs.iter().flat_map(|r| &r.steps).flat_map(|s| s.losses.keys()).collect();
     names.sort_unstable();
@@ -224,8 +259,10 @@ fn losses(section: &Section<'_>) -> String {
     for name in names.into_iter().take(6) {
         panels.extend(panel(&format!("training loss, {name}"), "step", &|arm| by_step(arm, name)));
     }
-    let legend =
-        [("plain".to_owned(), format!("without reweighting ({})", without.label)), ("m1 strong".to_owned(), format!("with ({})", with.label))];
+    let legend = [
+        ("plain".to_owned(), format!("without reweighting ({})", without.label)),
+        ("m1 strong".to_owned(), format!("with ({})", with.label)),
+    ];
     figure(
         "Losses with and without reweighting",
         &legend,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::Run;
 use super::predictions::Predictions;
 use super::sections::{Arm, Section};
 use super::summary::{CONDITIONS, Comparison, Row, Summary, compared_metrics, score};
-use super::Run;
 use crate::statistics::{Bootstrap, Score, holm, interval, paired_t};
 
 /// Seed of the draws, so that a report repeats to the last digit.
@@ -69,8 +69,17 @@ fn pairs<'s, 'a>(section: &'s Section<'a>) -> Vec<(&'s Arm<'a>, &'s Arm<'a>)> {
     pairs
 }
 
-fn one(section: &Section<'_>, a: &Arm<'_>, b: &Arm<'_>, metric: &str, condition: &str, drawn: Option<&Draws>) -> Option<Comparison> {
-    let with_seed = |arm: &Arm<'_>, seed: u64| arm.runs.iter().find(|r| r.results.seed == seed).and_then(|r| score(r, condition, metric));
+fn one(
+    section: &Section<'_>,
+    a: &Arm<'_>,
+    b: &Arm<'_>,
+    metric: &str,
+    condition: &str,
+    drawn: Option<&Draws>,
+) -> Option<Comparison> {
+    let with_seed = |arm: &Arm<'_>, seed: u64| {
+        arm.runs.iter().find(|r| r.results.seed == seed).and_then(|r| score(r, condition, metric))
+    };
     let common = a.runs.iter().map(|r| r.results.seed).filter(|s| b.runs.iter().any(|r| r.results.seed == *s));
     let common: Vec<u64> = common.collect();
     if common.is_empty() {
@@ -78,9 +87,9 @@ fn one(section: &Section<'_>, a: &Arm<'_>, b: &Arm<'_>, metric: &str, condition:
     }
     let scores = |arm| -> Option<Vec<f64>> { common.iter().map(|&seed| with_seed(arm, seed)).collect() };
     let both = scores(a).zip(scores(b));
-    let difference = both.as_ref().and_then(|(a, b)| {
-        crate::statistics::mean(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
-    });
+    let difference = both
+        .as_ref()
+        .and_then(|(a, b)| crate::statistics::mean(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()));
     let ci95 = difference.and(drawn).and_then(|drawn| {
         let of = |arm: &Arm<'_>| drawn.mean_over_seeds(&arm.label, &common, condition);
         interval(&of(a)?.iter().zip(of(b)?).map(|(a, b)| a - b).collect::<Vec<_>>())
@@ -109,7 +118,8 @@ impl Draws {
             self.sources.get(&(label.to_owned(), seed, *condition)).copied()
         };
         let pair = |kind: &str| -> Option<Vec<(usize, usize)>> {
-            let one = |&seed: &u64| Some((source(seed, &format!("{kind}-image"))?, source(seed, &format!("{kind}-text"))?));
+            let one =
+                |&seed: &u64| Some((source(seed, &format!("{kind}-image"))?, source(seed, &format!("{kind}-text"))?));
             seeds.iter().map(one).collect()
         };
         let count = seeds.len() as f64;

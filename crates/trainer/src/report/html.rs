@@ -55,7 +55,7 @@ fn head(out: &mut String, summary: &Summary, views: &[View<'_>]) {
          text was left. <b>Avg</b> is the mean of the two impaired scores: more is better. <b>ΔGap</b> is their distance: less is \
          better, but only beside a good Avg, for a model that is equally poor without either is balanced too.</p>\
          <p>Numbers are percent, mean ± standard deviation over seeds. An asterisk marks <i>negative transfer</i>: an impaired input \
-         that scored above the clean one, so that the impaired modality was doing harm.</p>\
+         that scored above the clean one, so that the impaired modality may have been doing harm.</p>\
          <p>A difference counts as <b>resolved</b> when its 95 % interval leaves 0 out. The interval says what another draw of test \
          samples could change (bootstrap over groups of related samples, the same draws for both methods); the p-value beside it says \
          what other seeds could change (paired t, corrected by Holm for the number of comparisons). With few seeds the p-value \
@@ -77,20 +77,50 @@ fn provenance(out: &mut String, section: &Section<'_>) {
     let count: usize = section.arms.iter().map(|a| a.runs.len()).sum();
     let left_out = if r.dataset.skipped > 0 { format!(", {} left out", r.dataset.skipped) } else { String::new() };
     let encoders = r.encoders.iter().map(|(m, e)| format!("{m}: {e}")).collect::<Vec<_>>().join(" · ");
-    let noise: Vec<String> = r.impairments.as_object().into_iter().flatten().map(|(condition, how)| {
-        let how = how.as_object().into_iter().flatten().map(|(k, v)| format!("{k} {}", show(Some(v)))).collect::<Vec<_>>();
-        format!("{condition}: {}", how.join(", "))
-    }).collect();
+    let noise: Vec<String> = r
+        .impairments
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(condition, how)| {
+            let how = how
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(k, v)| format!("{k} {}", show(Some(v))))
+                .collect::<Vec<_>>();
+            format!("{condition}: {}", how.join(", "))
+        })
+        .collect();
     let facts = [
-        ("Data", format!("{} ({:?}, {} classes, layout {})", r.dataset.name, r.dataset.task, r.dataset.classes.len(), r.dataset.layout)),
-        ("Samples", format!("{} train · {} validation · {} test{left_out}", samples("train"), samples("val"), samples("test"))),
+        (
+            "Data",
+            format!(
+                "{} ({:?}, {} classes, layout {})",
+                r.dataset.name,
+                r.dataset.task,
+                r.dataset.classes.len(),
+                r.dataset.layout
+            ),
+        ),
+        (
+            "Samples",
+            format!("{} train · {} validation · {} test{left_out}", samples("train"), samples("val"), samples("test")),
+        ),
         ("Fingerprint", r.dataset.fingerprint.clone()),
         ("Encoders", encoders),
         ("Fusion", r.fusion.clone()),
         ("Impairments", noise.join(" · ")),
         ("Headline metric", metric_name(section.metric()).to_owned()),
         ("Seeds", seeds.join(", ")),
-        ("Made with", format!("balgrad {} (revision {})", distinct(section, |r| r.results.version.clone()), distinct(section, |r| r.results.revision.clone()))),
+        (
+            "Made with",
+            format!(
+                "balgrad {} (revision {})",
+                distinct(section, |r| r.results.version.clone()),
+                distinct(section, |r| r.results.revision.clone())
+            ),
+        ),
         ("Device", distinct(section, |r| r.results.device.clone())),
         ("Time", format!("{seconds:.0} s for {count} runs")),
     ];
@@ -112,7 +142,8 @@ fn verdict_class(c: &Comparison) -> &'static str {
 /// The headline comparisons in words, favourable or not.
 fn findings(out: &mut String, view: &View<'_>) {
     let wanted = |c: &&Comparison| matches!(c.b.as_str(), "joint" | "neither" | "joint+dropout");
-    let found: Vec<&Comparison> = view.comparisons(view.metric, &["full", "missing-avg", "noisy-avg"]).into_iter().filter(wanted).collect();
+    let found: Vec<&Comparison> =
+        view.comparisons(view.metric, &["full", "missing-avg", "noisy-avg"]).into_iter().filter(wanted).collect();
     if found.is_empty() {
         return;
     }
@@ -126,11 +157,17 @@ fn findings(out: &mut String, view: &View<'_>) {
         };
         let part = |c: &Comparison| {
             let difference = c.difference.map_or("–".into(), points);
-            format!("{} {difference} ({})", condition_name(&c.condition), verdict(c))
+            format!("{} {difference} {}, {}", condition_name(&c.condition), interval(c), verdict(c))
         };
         let parts: Vec<String> = pair.iter().map(|c| part(c)).collect();
         let (a, b) = (&pair[0].a, &pair[0].b);
-        let _ = write!(out, "<li class=\"{class}\"><b>{}</b> against {}: {}</li>", escape(a), escape(b), escape(&parts.join(" · ")));
+        let _ = write!(
+            out,
+            "<li class=\"{class}\"><b>{}</b> against {}: {}</li>",
+            escape(a),
+            escape(b),
+            escape(&parts.join(" · "))
+        );
     }
     out.push_str("</ul>");
 }
@@ -154,7 +191,9 @@ fn score_cell(row: Option<&Row>, best: bool) -> String {
     let score = format!("{:.2}{}", 100.0 * mean, if row.negative_transfer { "*" } else { "" });
     let score = if best { format!("<b>{score}</b>") } else { score };
     let deviation = row.std.map_or(String::new(), |s| format!("<small>±{:.2}</small>", 100.0 * s));
-    let title = row.ci95.map_or(String::new(), |[l, h]| format!(" title=\"95 % over test groups: {:.2} to {:.2}\"", 100.0 * l, 100.0 * h));
+    let title = row.ci95.map_or(String::new(), |[l, h]| {
+        format!(" title=\"95 % over test groups: {:.2} to {:.2}\"", 100.0 * l, 100.0 * h)
+    });
     format!("<td{title}>{score}{deviation}</td>")
 }
 
@@ -174,12 +213,14 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
         let _ = write!(out, "<tr{class}><th scope=\"row\">{}</th>", condition_name(condition));
         let rows: Vec<Option<&Row>> = methods.iter().map(|m| view.row(m, condition, view.metric)).collect();
         let scores = rows.iter().flatten().filter_map(|r| r.mean);
-        let best = if condition.ends_with("-gap") { scores.fold(f64::MAX, f64::min) } else { scores.fold(f64::MIN, f64::max) };
+        let best =
+            if condition.ends_with("-gap") { scores.fold(f64::MAX, f64::min) } else { scores.fold(f64::MIN, f64::max) };
         for row in rows {
             out.push_str(&score_cell(row, row.and_then(|r| r.mean) == Some(best) && methods.len() > 1));
         }
         for (method, _) in theirs.map_or(&[][..], |t| t.columns) {
-            let score = theirs.and_then(|t| paper::score(t, method, condition)).map_or("–".into(), |s| format!("{s:.2}"));
+            let score =
+                theirs.and_then(|t| paper::score(t, method, condition)).map_or("–".into(), |s| format!("{s:.2}"));
             let _ = write!(out, "<td class=\"theirs\">{score}</td>");
         }
         out.push_str("</tr>");
@@ -260,7 +301,12 @@ fn settings(out: &mut String, section: &Section<'_>) {
     out.push_str("</tbody></table></div>");
     let run = section.arm("balgrad").map_or(section.first(), |arm| arm.runs[0]);
     if !run.config.is_empty() {
-        let _ = write!(out, "<p class=\"reading\">{}</p><pre>{}</pre>", escape(&run.path.join("config.toml").display().to_string()), escape(&run.config));
+        let _ = write!(
+            out,
+            "<p class=\"reading\">{}</p><pre>{}</pre>",
+            escape(&run.path.join("config.toml").display().to_string()),
+            escape(&run.config)
+        );
     }
     out.push_str("</details>");
 }
@@ -269,7 +315,9 @@ fn foot(out: &mut String, summary: &Summary) {
     let list = |out: &mut String, title: &str, items: Vec<String>| {
         if !items.is_empty() {
             let _ = write!(out, "<h3>{title}</h3><ul class=\"quiet\">");
-            items.iter().for_each(|i| { let _ = write!(out, "<li>{}</li>", escape(i)); });
+            items.iter().for_each(|i| {
+                let _ = write!(out, "<li>{}</li>", escape(i));
+            });
             out.push_str("</ul>");
         }
     };

@@ -20,7 +20,15 @@ pub struct Table {
 
 /// Rows of Table 1; Table 2 has the first five.
 pub const CONDITIONS: [&str; 9] = [
-    "full", "missing-image", "missing-text", "missing-avg", "missing-gap", "noisy-image", "noisy-text", "noisy-avg", "noisy-gap",
+    "full",
+    "missing-image",
+    "missing-text",
+    "missing-avg",
+    "missing-gap",
+    "noisy-image",
+    "noisy-text",
+    "noisy-avg",
+    "noisy-gap",
 ];
 
 /// Table 1: comparison of methods.

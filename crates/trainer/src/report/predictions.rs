@@ -40,7 +40,8 @@ impl Predictions {
                 continue;
             }
             let line: Line = serde_json::from_str(&line).map_err(|e| at(e.to_string()))?;
-            let class = |name: &String| index.get(name.as_str()).copied().ok_or_else(|| at(format!("unknown class `{name}`")));
+            let class =
+                |name: &String| index.get(name.as_str()).copied().ok_or_else(|| at(format!("unknown class `{name}`")));
             all.labels.push(line.label.iter().map(class).collect::<Result<_, _>>()?);
             all.groups.push(line.group.unwrap_or_else(|| line.id.clone()));
             all.ids.push(line.id);

@@ -94,7 +94,9 @@ fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
         for run in runs {
             let mut label = label.clone();
             if !differing.is_empty() {
-                let of = |key: &String| format!("{}={}", key.trim_start_matches("method."), show(run.results.settings.get(key)));
+                let of = |key: &String| {
+                    format!("{}={}", key.trim_start_matches("method."), show(run.results.settings.get(key)))
+                };
                 label += &format!(" ({})", differing.iter().map(of).collect::<Vec<_>>().join(", "));
             }
             let seeds = arms.entry((rank(&label), label)).or_default();
@@ -112,7 +114,8 @@ fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
 /// Settings in which runs of one label differ: they are no repetitions of each other.
 fn differing_settings(runs: &[&Run]) -> Vec<String> {
     let keys: BTreeSet<&String> = runs.iter().flat_map(|r| r.results.settings.keys()).collect();
-    let differs = |key: &&String| runs.iter().any(|r| r.results.settings.get(*key) != runs[0].results.settings.get(*key));
+    let differs =
+        |key: &&String| runs.iter().any(|r| r.results.settings.get(*key) != runs[0].results.settings.get(*key));
     keys.into_iter().filter(differs).filter(|k| *k != "seed").cloned().collect()
 }
 

@@ -180,7 +180,9 @@ fn rows(section: &Section<'_>) -> Vec<Row> {
     for arm in &section.arms {
         for condition in conditions() {
             for metric in Metrics::NAMES {
-                let of = |condition: &str| -> Option<Vec<f64>> { arm.runs.iter().map(|r| score(r, condition, metric)).collect() };
+                let of = |condition: &str| -> Option<Vec<f64>> {
+                    arm.runs.iter().map(|r| score(r, condition, metric)).collect()
+                };
                 let scores = of(condition);
                 let mean_of = |scores: &Option<Vec<f64>>| scores.as_deref().and_then(mean);
                 let impaired = condition.ends_with("-image") || condition.ends_with("-text");

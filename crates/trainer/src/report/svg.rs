@@ -54,7 +54,8 @@ struct Axis {
 
 impl Axis {
     fn new(values: impl Iterator<Item = f64>, zero: bool, from: f64, to: f64) -> Option<Self> {
-        let (mut low, mut high) = values.filter(|v| v.is_finite()).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+        let (mut low, mut high) =
+            values.filter(|v| v.is_finite()).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
         if low > high {
             return None;
         }
@@ -81,7 +82,11 @@ impl Axis {
 
     fn text(&self, value: f64, unit: Unit) -> String {
         let (value, step) = if unit == Unit::Percent { (100.0 * value, 100.0 * self.step) } else { (value, self.step) };
-        let digits = if step >= 0.999 && (step - step.round()).abs() < 1e-6 { 0 } else { (1.0 - step.log10()).ceil().clamp(1.0, 4.0) as usize };
+        let digits = if step >= 0.999 && (step - step.round()).abs() < 1e-6 {
+            0
+        } else {
+            (1.0 - step.log10()).ceil().clamp(1.0, 4.0) as usize
+        };
         let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
         format!("{value:.digits$}")
     }
@@ -106,15 +111,32 @@ pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool,
     let mut out = open(HEIGHT, label);
     grid(&mut out, &y, units.1);
     for tick in ticks {
-        let _ = write!(out, r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, x.at(tick), HEIGHT - BOTTOM + 14.0, x.text(tick, units.0));
+        let _ = write!(
+            out,
+            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+            x.at(tick),
+            HEIGHT - BOTTOM + 14.0,
+            x.text(tick, units.0)
+        );
     }
-    let _ = write!(out, r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 4.0, escape(x_label));
+    let _ = write!(
+        out,
+        r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        HEIGHT - 4.0,
+        escape(x_label)
+    );
     for line in lines {
         let mut path = String::new();
         for (i, (px, py)) in line.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).enumerate() {
             let _ = write!(path, "{}{:.1} {:.1}", if i == 0 { "M" } else { "L" }, x.at(*px), y.at(*py));
         }
-        let _ = write!(out, r#"<path class="line {}" d="{path}"><title>{}</title></path>"#, line.class, escape(&line.label));
+        let _ = write!(
+            out,
+            r#"<path class="line {}" d="{path}"><title>{}</title></path>"#,
+            line.class,
+            escape(&line.label)
+        );
     }
     out + "</svg>"
 }
@@ -168,7 +190,12 @@ pub(super) fn bars(label: &str, groups: &[Group]) -> String {
         let middle = top + (tall(group) - 10.0) / 2.0 + 3.0;
         let class = if group.strong { "name strong" } else { "name" };
         let name: String = group.name.chars().take(18).collect();
-        let _ = write!(out, r#"<text class="{class}" x="{:.1}" y="{middle:.1}" text-anchor="end">{}</text>"#, NAMES - 8.0, escape(&name));
+        let _ = write!(
+            out,
+            r#"<text class="{class}" x="{:.1}" y="{middle:.1}" text-anchor="end">{}</text>"#,
+            NAMES - 8.0,
+            escape(&name)
+        );
         for (i, (class, name, score, deviation)) in group.bars.iter().enumerate() {
             let y = top + i as f64 * (THICK + 2.0);
             let title = format!("{}, {name}: {:.2} %", group.name, 100.0 * score);
@@ -180,12 +207,22 @@ pub(super) fn bars(label: &str, groups: &[Group]) -> String {
             );
             if let Some(sd) = deviation {
                 let y = y + THICK / 2.0;
-                let _ = write!(out, r#"<line class="whisker" x1="{:.1}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}"/>"#, x.at((score - sd).max(0.0)), x.at(score + sd));
+                let _ = write!(
+                    out,
+                    r#"<line class="whisker" x1="{:.1}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}"/>"#,
+                    x.at((score - sd).max(0.0)),
+                    x.at(score + sd)
+                );
             }
         }
         if let Some(mark) = group.mark {
             let at = x.at(mark);
-            let _ = write!(out, r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{:.1}" y2="{:.1}"/>"#, top - 2.0, top + tall(group) - 10.0);
+            let _ = write!(
+                out,
+                r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{:.1}" y2="{:.1}"/>"#,
+                top - 2.0,
+                top + tall(group) - 10.0
+            );
         }
         top += tall(group);
     }
@@ -227,8 +264,20 @@ pub(super) fn histograms(label: &str, x_label: &str, edges: &[f64], before: &[f6
     let _ = write!(outline, "L{:.1} {floor:.1}", x.at(last));
     let _ = write!(out, r#"<path class="line outline" d="{outline}"/>"#);
     for tick in x.ticks() {
-        let _ = write!(out, r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, x.at(tick), floor + 14.0, x.text(tick, Unit::Plain));
+        let _ = write!(
+            out,
+            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+            x.at(tick),
+            floor + 14.0,
+            x.text(tick, Unit::Plain)
+        );
     }
-    let _ = write!(out, r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text></svg>"#, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 4.0, escape(x_label));
+    let _ = write!(
+        out,
+        r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text></svg>"#,
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        HEIGHT - 4.0,
+        escape(x_label)
+    );
     out
 }

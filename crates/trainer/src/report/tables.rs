@@ -195,7 +195,14 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
     let mut rest = columns.as_slice();
     while !rest.is_empty() {
         let mut used = FIRST;
-        let fits = rest.iter().take_while(|(w, _)| { used += w; used <= WIDTH }).count().max(1);
+        let fits = rest
+            .iter()
+            .take_while(|(w, _)| {
+                used += w;
+                used <= WIDTH
+            })
+            .count()
+            .max(1);
         let (block, next) = rest.split_at(fits);
         for line in 0..=conditions.len() {
             let name = if line == 0 { String::new() } else { condition_name(conditions[line - 1]) };
@@ -223,7 +230,8 @@ fn comparisons(out: &mut String, view: &View<'_>, metric: &str) {
         first.seeds
     );
     let width = found.iter().map(|c| c.a.chars().count() + c.b.chars().count()).max().unwrap_or(0) + 3;
-    let header = format!("{:width$}  {:14}{:>9}  {:>18}{:>8}{:>8}  verdict", "", "", "diff", "95 % interval", "p", "Holm p");
+    let header =
+        format!("{:width$}  {:14}{:>9}  {:>18}{:>8}{:>8}  verdict", "", "", "diff", "95 % interval", "p", "Holm p");
     let _ = writeln!(out, "{header}\n{}", "─".repeat(header.chars().count() + 5));
     let mut last = String::new();
     for c in found {

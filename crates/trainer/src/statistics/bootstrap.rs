@@ -35,7 +35,14 @@ pub struct Ranked {
 impl Score {
     /// The score called `metric` (`accuracy`, `f1_macro`, `auroc`) of `probs` `[samples][classes]`, whose samples
     /// belong to `groups` `0..count`; `None` for another name, and for predictions that cannot be scored.
-    pub fn new(metric: &str, task: Task, probs: &[Vec<f32>], labels: &[Vec<u32>], groups: &[usize], count: usize) -> Option<Self> {
+    pub fn new(
+        metric: &str,
+        task: Task,
+        probs: &[Vec<f32>],
+        labels: &[Vec<u32>],
+        groups: &[usize],
+        count: usize,
+    ) -> Option<Self> {
         let classes = probs.first()?.len();
         let sound = probs.len() == labels.len()
             && probs.len() == groups.len()
@@ -60,7 +67,9 @@ impl Score {
                 for ((row, truth), &group) in samples() {
                     crate::metrics::add_counts(&mut all[group], &decide(task, row), truth);
                 }
-                let some = |counts: Vec<Counts>| counts.into_iter().enumerate().filter(|(_, c)| *c != Counts::default()).collect();
+                let some = |counts: Vec<Counts>| {
+                    counts.into_iter().enumerate().filter(|(_, c)| *c != Counts::default()).collect()
+                };
                 Some(Self::F1Macro { classes, groups: all.into_iter().map(some).collect() })
             }
             "auroc" => {
@@ -75,7 +84,8 @@ impl Score {
     pub fn at(&self, weights: &[f64]) -> f64 {
         match self {
             Self::Mean(groups) => {
-                let add = |(sum, size): (f64, f64), (&w, group): (&f64, &(f64, f64))| (sum + w * group.0, size + w * group.1);
+                let add =
+                    |(sum, size): (f64, f64), (&w, group): (&f64, &(f64, f64))| (sum + w * group.0, size + w * group.1);
                 let (sum, size) = weights.iter().zip(groups).fold((0.0, 0.0), add);
                 sum / size
             }

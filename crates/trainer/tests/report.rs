@@ -1,0 +1,298 @@
+//! A report of made-up runs: numbers, tables, and a page that is safe and self-contained.
+#![allow(clippy::unwrap_used)]
+
+#[allow(unreachable_pub)]
+mod synthetic;
+
+use std::fs;
+use std::path::Path;
+
+use balgrad_trainer::metrics::Task;
+use balgrad_trainer::report::{self, Summary};
+use serde_json::{Value, json};
+use synthetic::{Data, METHODS};
+
+fn change(run: &Path, change: impl FnOnce(&mut Value)) {
+    let path = run.join("results.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn of(root: &Path) -> (report::Collected, Summary) {
+    let collected = report::collect(&[root.to_owned()]).unwrap();
+    let summary = report::summary(&collected);
+    (collected, summary)
+}
+
+#[test]
+fn the_whole_report_is_golden_and_repeats() {
+    let root = tempfile::tempdir().unwrap();
+    synthetic::write(root.path(), &Data::emoji(), &METHODS);
+    let (collected, summary) = of(root.path());
+    let tables = report::tables(&summary);
+    let page = report::html(&collected, &summary);
+    if let Some(folder) = option_env!("CARGO_TARGET_TMPDIR") {
+        fs::write(Path::new(folder).join("tables.txt"), &tables).unwrap(); // to look at, and to renew the golden file from
+        fs::write(Path::new(folder).join("report.html"), &page).unwrap();
+    }
+    assert_eq!(tables, include_str!("fixtures/tables.txt"), "the tables differ from tests/fixtures/tables.txt");
+    assert_eq!(summary.notes, Vec::<String>::new());
+    let (_, again) = of(root.path());
+    assert_eq!(serde_json::to_string(&summary).unwrap(), serde_json::to_string(&again).unwrap());
+    for part in [
+        "What is left when a modality fails",
+        "As more samples lose",
+        "Who learns when",
+        "Do the gradients agree",
+        "Losses with and without",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("paper:<br>"), "the paper has no emoji");
+    assert!(!page.contains("NaN") && !page.contains("inf "));
+}
+
+#[test]
+fn summary_json_has_the_promised_shape_and_the_runs_numbers() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "neither", "balgrad"]);
+    let (_, summary) = of(root.path());
+    let value = serde_json::to_value(&summary).unwrap();
+    assert_eq!(value["schema"], 1);
+    assert_eq!(value["runs"].as_array().unwrap().len(), 9);
+    for key in ["dataset", "method", "condition", "metric", "mean", "std", "seeds", "ci95"] {
+        assert!(value["rows"][0].get(key).is_some(), "rows: {key}");
+    }
+    for key in ["a", "b", "metric", "condition", "difference", "p", "p_holm", "ci95"] {
+        assert!(value["comparisons"][0].get(key).is_some(), "comparisons: {key}");
+    }
+    let results: Vec<Value> =
+        runs[6..].iter().map(|r| serde_json::from_slice(&fs::read(r.join("results.json")).unwrap()).unwrap()).collect();
+    let gaps: Vec<f64> = results.iter().map(|r| r["missing"]["gap"].as_f64().unwrap()).collect();
+    let row = summary
+        .rows
+        .iter()
+        .find(|r| r.method == "balgrad" && r.condition == "missing-gap" && r.metric == "accuracy")
+        .unwrap();
+    assert!((row.mean.unwrap() - gaps.iter().sum::<f64>() / 3.0).abs() < 1e-12);
+    let row =
+        summary.rows.iter().find(|r| r.method == "balgrad" && r.condition == "full" && r.metric == "accuracy").unwrap();
+    let [low, high] = row.ci95.unwrap();
+    assert!(low < row.mean.unwrap() && row.mean.unwrap() < high);
+    assert_eq!(summary.comparisons.len(), 2 * 9, "two others, nine conditions");
+    for c in &summary.comparisons {
+        let ([low, high], difference) = (c.ci95.unwrap(), c.difference.unwrap());
+        assert_eq!(c.draws, 10_000);
+        assert!(low <= high && c.p_holm.unwrap() >= c.p.unwrap());
+        assert_eq!(c.resolved, low > 0.0 || high < 0.0);
+        assert!((low - 0.05..=high + 0.05).contains(&difference), "{c:?}");
+    }
+    let tables = report::tables(&summary);
+    assert!(tables.contains("not resolved"), "with 90 samples not everything is resolved");
+}
+
+#[test]
+fn a_loss_is_shown_as_a_loss() {
+    let root = tempfile::tempdir().unwrap();
+    // The generator makes later methods stronger: under these labels BalGrad is the weakest.
+    synthetic::write(root.path(), &Data { samples: 400, ..Data::emoji() }, &["joint", "balgrad+dropout"]);
+    for seed in 0..3 {
+        let run = |m: &str| root.path().join(format!("emoji/{m}/seed-{seed}"));
+        change(&run("joint"), |r| r["label"] = json!("balgrad"));
+        change(&run("balgrad+dropout"), |r| r["label"] = json!("joint"));
+    }
+    let (collected, summary) = of(root.path());
+    let missing = summary.comparisons.iter().find(|c| c.b == "joint" && c.condition == "missing-avg").unwrap();
+    assert!(missing.resolved && missing.difference.unwrap() < 0.0, "{missing:?}");
+    let line =
+        report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
+    assert!(line.ends_with("worse"), "{line}");
+    assert!(report::html(&collected, &summary).contains("<li class=\"worse\"><b>balgrad</b> against joint"));
+}
+
+#[test]
+fn the_page_loads_nothing_and_escapes_everything() {
+    let root = tempfile::tempdir().unwrap();
+    let evil = "<img src=x onerror=alert(1)>\"'&</style><script>";
+    let mut data = Data::emoji();
+    data.classes[0] = evil.into();
+    let folder = root.path().join("<script>alert('path')</script>").join("x");
+    let runs = synthetic::write(&folder, &data, &["joint", "balgrad", "projection"]);
+    for run in &runs {
+        change(run, |r| {
+            r["dataset"]["name"] = json!(evil);
+            for key in ["fusion", "device", "version", "revision"] {
+                r[key] = json!(evil);
+            }
+            r["dataset"]["fingerprint"] = json!(evil);
+            r["dataset"]["layout"] = json!(evil);
+            r["encoders"]["image"] = json!(evil);
+            r["settings"][evil] = json!(evil);
+            r["impairments"][evil] = json!({evil: evil});
+            if r["label"] == "projection" {
+                r["label"] = json!(evil);
+            }
+        });
+        fs::write(run.join("config.toml"), evil).unwrap();
+        let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap().replace("\"own\"", "\"<b onclick=x>\"");
+        fs::write(run.join("metrics.jsonl"), log).unwrap();
+    }
+    fs::create_dir_all(folder.join("<b>half")).unwrap();
+    fs::write(folder.join("<b>half/config.toml"), "").unwrap();
+    let (collected, summary) = of(root.path());
+    assert_eq!(summary.skipped.len(), 1);
+    let page = report::html(&collected, &summary);
+    let body = page.split_once("<body>").unwrap().1;
+    for forbidden in [
+        "<script",
+        "<img",
+        "<b onclick",
+        "<b>half",
+        "http:",
+        "https:",
+        "url(",
+        "@import",
+        "src=\"",
+        "href=\"//",
+        "javascript:",
+        " style=",
+    ] {
+        assert!(!body.contains(forbidden), "{forbidden}");
+    }
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert!(!page.contains("<link") && !page.contains("url("));
+    assert!(body.contains("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;&lt;/style&gt;"));
+    assert!(page.contains("default-src 'none'"));
+    let (open, close) = (body.matches("<svg").count(), body.matches("</svg>").count());
+    assert!(open == close && open > 5);
+}
+
+#[test]
+fn broken_runs_are_named_and_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    let run = |name: &str| {
+        let folder = root.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    fs::write(run("half").join("metrics.jsonl"), "{\"kind\":\"step\"}\n").unwrap();
+    fs::write(run("cut").join("results.json"), "{\"schema\": 1, \"data").unwrap();
+    fs::write(run("empty").join("results.json"), "{\"schema\": 1}").unwrap();
+    fs::write(run("other").join("results.json"), "{\"tests\": 3}").unwrap();
+    let copy = run("copy");
+    fs::copy(root.path().join("emoji/joint/seed-0/results.json"), copy.join("results.json")).unwrap();
+    let (collected, summary) = of(root.path());
+    let reasons: Vec<(String, &str)> =
+        summary.skipped.iter().map(|s| (s.path.rsplit('/').next().unwrap().to_owned(), s.reason.as_str())).collect();
+    let reason = |name: &str| reasons.iter().find(|r| r.0 == name).unwrap().1;
+    assert!(reason("half").contains("not finished"));
+    assert!(reason("cut").contains("damaged"));
+    assert!(reason("empty").contains("incomplete"));
+    assert!(reason("other").contains("schema"));
+    assert!(reason("seed-0").contains("the same data, method and seed"), "{reasons:?}");
+    assert_eq!(summary.runs.len(), 6);
+    let page = report::html(&collected, &summary);
+    assert!(page.contains("Left out") && page.contains("not finished"));
+    assert!(report::tables(&summary).contains("skipped "));
+}
+
+#[test]
+fn an_unknown_schema_and_an_empty_folder_are_errors_with_a_mend() {
+    let root = tempfile::tempdir().unwrap();
+    let none = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
+    assert!(none.contains("no finished run in"), "{none}");
+    let gone = report::collect(&[root.path().join("gone")]).unwrap_err().to_string();
+    assert!(gone.contains("is not a folder"), "{gone}");
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
+    change(&runs[1], |r| r["schema"] = json!(7));
+    let error = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("schema 7") && error.contains("seed-1") && error.contains("schema 1"), "{error}");
+}
+
+#[test]
+fn missing_keys_and_null_scores_are_gaps_and_not_zeros() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    for run in &runs {
+        change(run, |r| {
+            for key in ["settings", "conflict", "missing_ratios", "views", "encoders", "best_epoch"] {
+                r[key] = Value::Null;
+            }
+            r["test"]["image-only"] = Value::Null;
+            r["test"]["noisy-image"]["accuracy"] = Value::Null;
+            r.as_object_mut().unwrap().remove("impairments");
+        });
+        fs::remove_file(run.join("metrics.jsonl")).unwrap();
+        fs::remove_dir_all(run.join("predictions")).unwrap();
+    }
+    let (collected, summary) = of(root.path());
+    let row =
+        |condition: &str| summary.rows.iter().find(|r| r.condition == condition && r.metric == "accuracy").unwrap();
+    assert_eq!((row("noisy-image").mean, row("noisy-avg").mean, row("image-only").mean), (None, None, None));
+    assert!(row("full").mean.is_some() && row("full").ci95.is_none());
+    assert!(summary.notes.iter().any(|n| n.contains("no bootstrap intervals")), "{:?}", summary.notes);
+    let tables = report::tables(&summary);
+    assert!(tables.contains("no interval") && tables.contains('–'));
+    let page = report::html(&collected, &summary);
+    assert!(!page.contains("NaN") && !page.contains("Who learns when"));
+}
+
+#[test]
+fn scores_that_predictions_contradict_are_noted() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    change(&runs[0], |r| r["test"]["full"]["accuracy"] = json!(0.999));
+    let (_, summary) = of(root.path());
+    assert!(
+        summary.notes.iter().any(|n| n.contains("by its predictions, but results.json says 0.999")),
+        "{:?}",
+        summary.notes
+    );
+}
+
+#[test]
+fn the_papers_numbers_stand_beside_the_same_data_alone_and_are_marked() {
+    let root = tempfile::tempdir().unwrap();
+    let data = Data {
+        name: "hateful-memes",
+        task: Task::Binary,
+        classes: vec!["no".into(), "yes".into()],
+        samples: 80,
+        seeds: 2,
+    };
+    synthetic::write(root.path(), &data, &["joint", "reweighting", "balgrad"]);
+    let (collected, summary) = of(root.path());
+    let page = report::html(&collected, &summary);
+    assert!(
+        page.contains("<th scope=\"col\" class=\"theirs\">paper:<br>agm</th>")
+            && page.contains("<td class=\"theirs\">67.35</td>")
+    );
+    assert!(page.contains("not measured here"));
+    assert!(!serde_json::to_string(&summary).unwrap().contains("67.35"), "a number of the paper is no row of ours");
+    let compared: std::collections::BTreeSet<&str> = summary.comparisons.iter().map(|c| c.metric.as_str()).collect();
+    assert_eq!(compared.into_iter().collect::<Vec<_>>(), ["accuracy", "auroc", "f1_macro"]);
+}
+
+#[test]
+fn runs_of_other_settings_or_encoders_are_not_averaged() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    change(&runs[3], |r| r["settings"]["method.share"] = json!("loss"));
+    for run in &runs[..2] {
+        change(run, |r| r["encoders"]["image"] = json!("vit"));
+    }
+    let (_, summary) = of(root.path());
+    let mut names: Vec<(&str, &str)> = summary.runs.iter().map(|r| (r.dataset.as_str(), r.method.as_str())).collect();
+    names.dedup();
+    assert_eq!(
+        names,
+        [
+            ("emoji · descriptor + ngrams", "joint"),
+            ("emoji · descriptor + ngrams", "balgrad (share=default)"),
+            ("emoji · descriptor + ngrams", "balgrad (share=loss)"),
+            ("emoji · vit + ngrams", "joint"),
+        ]
+    );
+}
