@@ -17,24 +17,13 @@ mod calibration;
 mod counts;
 mod ranking;
 
+pub use balgrad_data::Task;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{BINS, brier, expected_calibration_error};
 pub(crate) use counts::add as add_counts;
 pub use counts::{Counts, f1_macro, f1_micro};
 pub use ranking::{auroc, average_precision};
-
-/// What is asked of a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Task {
-    /// One class of several.
-    MultiClass,
-    /// One class of two.
-    Binary,
-    /// Any number of classes.
-    MultiLabel,
-}
 
 /// Scores in [0, 1]; `None` (null in JSON) is a score that is undefined on these samples, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -154,7 +154,7 @@ fn coverage_is_what_the_interval_claims() {
         let covers = |groups: usize| {
             let sums = |right: &[bool]| {
                 let size = right.len() / groups;
-                Score::Mean(
+                Score::mean(
                     right.chunks(size).map(|g| (g.iter().filter(|r| **r).count() as f64, size as f64)).collect(),
                 )
             };

@@ -1,6 +1,6 @@
 //! F1 from true positives, false positives and false negatives.
 
-use std::ops::{AddAssign, Mul};
+use std::ops::AddAssign;
 
 /// What became of one class's positives and predictions; fractional when samples carry weights.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -26,14 +26,6 @@ impl AddAssign for Counts {
         self.hits += other.hits;
         self.false_alarms += other.false_alarms;
         self.misses += other.misses;
-    }
-}
-
-impl Mul<f64> for Counts {
-    type Output = Self;
-
-    fn mul(self, weight: f64) -> Self {
-        Self { hits: self.hits * weight, false_alarms: self.false_alarms * weight, misses: self.misses * weight }
     }
 }
 

@@ -210,7 +210,7 @@ fn cosines(section: &Section<'_>) -> String {
         &legend.map(|(c, n)| (c.to_owned(), n.to_owned())),
         &panels,
         "Each step's cosine between the task's gradient and the KL gradient, in percent of steps. Left of 0 they conflict. The \
-         outline shows what the projection leaves: where it is on, nothing stays left of 0.",
+         outline shows what is left after the projection: where one is made per block, nothing should stay left of 0.",
     )
 }
 

@@ -82,11 +82,12 @@ impl Axis {
 
     fn text(&self, value: f64, unit: Unit) -> String {
         let (value, step) = if unit == Unit::Percent { (100.0 * value, 100.0 * self.step) } else { (value, self.step) };
-        let digits = if step >= 0.999 && (step - step.round()).abs() < 1e-6 {
-            0
-        } else {
-            (1.0 - step.log10()).ceil().clamp(1.0, 4.0) as usize
+        // As few digits as tell the ticks apart exactly.
+        let exact = |digits: &usize| {
+            let scaled = step * 10f64.powi(*digits as i32);
+            (scaled - scaled.round()).abs() < 1e-6
         };
+        let digits = (0..4).find(exact).unwrap_or(4);
         let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
         format!("{value:.digits$}")
     }
