@@ -224,9 +224,9 @@ impl Bootstrap {
     fn draw(&self, first: usize, weights: &mut Vec<[f64; LANES]>) {
         weights.clear();
         weights.resize(self.groups, [0.0; LANES]);
-        for lane in 0..LANES {
+        for (lane, stream) in (first as u64..).enumerate().take(LANES) {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-            rng.set_stream((first + lane) as u64);
+            rng.set_stream(stream);
             for _ in 0..self.groups {
                 weights[rng.random_range(0..self.groups as u32) as usize][lane] += 1.0;
             }
