@@ -20,7 +20,7 @@ pub struct ModelFiles {
 
 enum Source {
     Folder(PathBuf),
-    Hub(hub::Repository),
+    Hub(Box<hub::Repository>),
 }
 
 impl ModelFiles {
@@ -32,7 +32,7 @@ impl ModelFiles {
         let source = if Path::new(name).is_dir() {
             Source::Folder(name.into())
         } else {
-            Source::Hub(hub::Repository::open(name, settings)?)
+            Source::Hub(Box::new(hub::Repository::open(name, settings)?))
         };
         Ok(Self { place: name.to_owned(), source, image_size: None })
     }

@@ -90,7 +90,7 @@ pub(crate) struct Block {
 impl Block {
     pub(crate) fn new(spec: &BlockSpec, p: &Parameters) -> crate::Result<Self> {
         let BlockSpec { width, inner, eps, names, .. } = *spec;
-        if spec.heads == 0 || width % spec.heads != 0 {
+        if spec.heads == 0 || !width.is_multiple_of(spec.heads) {
             let problem = format!("{} attention heads do not divide the width {width}", spec.heads);
             return Err(Error::invalid("transformer", problem));
         }

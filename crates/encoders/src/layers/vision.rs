@@ -46,7 +46,7 @@ pub(crate) struct VisionTransformer {
 impl VisionTransformer {
     pub(crate) fn new(spec: &VisionSpec, expects: Expects, p: &Parameters) -> crate::Result<Self> {
         let (VisionSpec { image, patch, names, .. }, BlockSpec { width, eps, .. }) = (spec, spec.block);
-        if *patch == 0 || image % patch != 0 {
+        if *patch == 0 || !image.is_multiple_of(*patch) {
             return Err(Error::invalid("vision transformer", format!("patches of {patch} in images of {image}")));
         }
         let tokens = (image / patch).pow(2) + 1;
