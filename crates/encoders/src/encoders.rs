@@ -2,11 +2,21 @@
 //!
 //! An encoder is one file and one line of [`ENCODERS`].
 
+mod bert;
+mod blip;
+mod clip;
+mod distilbert;
+mod efficientnet;
+mod resnet;
 mod small_bert;
 mod small_cnn;
 mod small_vit;
+mod vit;
 
-use crate::{Descriptor, Encoder, Error, Featurizer, NGrams, Parameters, Result};
+use std::sync::Arc;
+
+use crate::weights::Weights;
+use crate::{Descriptor, Encoder, Error, Featurizer, ModelFiles, NGrams, Parameters, Result};
 
 /// The sizes that an encoder which starts from nothing is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +40,13 @@ pub enum EncoderKind {
     Featurizer(fn() -> Box<dyn Featurizer>),
     /// Trained from nothing, together with the rest of the model.
     Scratch(fn(&ScratchShape, &Parameters) -> Result<Box<dyn Encoder>>),
+    /// Starts from pretrained weights; frozen under [`Parameters::frozen`], fine-tuned otherwise.
+    Pretrained {
+        /// The usual model of the hub, or empty where the hub has none in this form.
+        model: &'static str,
+        /// Builds it from the files of a model.
+        build: fn(&ModelFiles, &Parameters) -> Result<Box<dyn Encoder>>,
+    },
 }
 
 /// One encoder of the table.
@@ -65,6 +82,15 @@ pub static ENCODERS: &[EncoderEntry] = &[
     small_cnn::ENTRY,
     small_vit::ENTRY,
     small_bert::ENTRY,
+    vit::ENTRY,
+    resnet::ENTRY,
+    efficientnet::ENTRY,
+    clip::VISION,
+    blip::VISION,
+    bert::ENTRY,
+    distilbert::ENTRY,
+    clip::TEXT,
+    blip::TEXT,
 ];
 
 /// The encoder called `name`.
@@ -79,4 +105,17 @@ pub fn encoder(name: &str) -> Result<&'static EncoderEntry> {
 /// Pixels of `size`, centred on the middle of their range.
 fn centred(size: usize) -> crate::Expects {
     crate::Expects::Pixels { size, mean: [0.5; 3], std: [0.5; 3] }
+}
+
+/// Builds an encoder whose first values are `weights`; all must be used but those that contain one of `ignored`.
+fn load(
+    weights: Weights,
+    ignored: &[&str],
+    p: &Parameters,
+    build: impl FnOnce(&Parameters) -> Result<Box<dyn Encoder>>,
+) -> Result<Box<dyn Encoder>> {
+    let weights = Arc::new(weights);
+    let encoder = build(&p.pretrained(weights.clone()))?;
+    weights.expect_used(ignored)?;
+    Ok(encoder)
 }

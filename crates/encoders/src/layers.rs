@@ -2,15 +2,21 @@
 
 mod conv;
 mod depthwise;
+mod text;
 mod transformer;
 mod unfold;
+mod vision;
 
 use candle_core::{Result, Tensor};
 
 use crate::{Init, Parameters, ops};
 
-pub(crate) use conv::{Conv2d, Padding, channels_last, mean_positions};
-pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace, additive_mask, mean_tokens};
+pub(crate) use conv::{Conv2d, DepthwiseConv2d, FrozenNorm, Padding, channels_last, mean_positions};
+pub(crate) use text::{Pool, TextNames, TextSpec, TextTransformer};
+pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace};
+pub(crate) use transformer::{additive_mask, causal_mask, mean_tokens};
+pub(crate) use unfold::unfold;
+pub(crate) use vision::{VisionNames, VisionSpec, VisionTransformer};
 
 /// `x Wᵀ + b`: `[.., inputs]` to `[.., outputs]`.
 pub struct Linear {

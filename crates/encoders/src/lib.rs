@@ -10,6 +10,7 @@ mod head;
 mod layers;
 mod ops;
 mod parameters;
+mod pretrained;
 mod tokenizer;
 mod tower;
 mod weights;
@@ -23,6 +24,7 @@ pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion}
 pub use head::{EmbeddingHead, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
+pub use pretrained::{HubSettings, ModelFiles};
 pub use tokenizer::Tokenizer;
 pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
 pub use weights::Weights;

@@ -154,6 +154,7 @@ fn special() -> [AddedToken; 5] {
     SPECIAL.map(|token| AddedToken::from(token, true))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn fail(error: tokenizers::Error) -> Error {
     Error::invalid("vocabulary", error.to_string())
 }

@@ -1,5 +1,7 @@
 //! Tensors read from a file, by name, with a record of which were used.
 
+mod legacy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -23,12 +25,11 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let tensors = match extension {
+            "pth" | "pt" | "bin" if legacy::is_legacy(&bytes) => legacy::read(&bytes),
             "pth" | "pt" | "bin" => candle_core::pickle::read_all(path).map(|all| all.into_iter().collect()),
-            _ => {
-                let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-                candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map(|all| all.into_iter().collect())
-            }
+            _ => candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map(|all| all.into_iter().collect()),
         };
         let tensors = tensors.map_err(|error| Error::invalid(&place, format!("not readable as weights: {error}")))?;
         Ok(Self::from_tensors(place, tensors))
@@ -44,6 +45,35 @@ impl Weights {
     pub fn renamed(self, rename: impl Fn(&str) -> Option<String>) -> Self {
         let tensors = self.tensors.into_iter().filter_map(|(name, t)| Some((rename(&name)?, t))).collect();
         Self::from_tensors(self.place, tensors)
+    }
+
+    /// The same tensors with `name` split along its first dimension into `parts`, equal and in order.
+    ///
+    /// # Errors
+    /// If the dimension is no multiple of the number of parts.
+    pub fn split(mut self, name: &str, parts: &[String]) -> Result<Self> {
+        if let Some(whole) = self.tensors.remove(name) {
+            let pieces = whole.chunk(parts.len(), 0)?;
+            self.tensors.extend(parts.iter().cloned().zip(pieces));
+        }
+        Ok(self)
+    }
+
+    /// An error if any tensor was never [taken](Self::take), apart from those whose name contains one of `ignored`:
+    /// heads and counters that an encoder has no use for.
+    ///
+    /// # Errors
+    /// Names the first and counts all.
+    pub fn expect_used(&self, ignored: &[&str]) -> Result<()> {
+        let unused = self.unused();
+        let mut unused = unused.iter().filter(|name| !ignored.iter().any(|part| name.contains(part)));
+        match unused.next() {
+            None => Ok(()),
+            Some(name) => {
+                let place = self.place.clone();
+                Err(Error::UnexpectedParameter { place, name: name.clone(), count: 1 + unused.count() })
+            }
+        }
     }
 
     /// What errors call these weights: a path, or a repository.

@@ -49,7 +49,7 @@ struct SmallVit {
 
 fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let size = shape.image_size;
-    if size == 0 || size % PATCH != 0 {
+    if size == 0 || !size.is_multiple_of(PATCH) {
         return Err(Error::invalid("small-vit", format!("the image size {size} is no multiple of {PATCH}")));
     }
     let block = |i| Block::new(&SPEC, &p.scope("layer").scope(i));

@@ -152,13 +152,14 @@ fn colour_moments(image: &[Pixel], features: &mut Vec<f32>) {
     let size = SIDE / COLOUR_GRID;
     for cell in 0..COLOUR_GRID * COLOUR_GRID {
         let (top, left) = (cell / COLOUR_GRID * size, cell % COLOUR_GRID * size);
-        for channel in 0..3 {
+        let moments = |channel: usize| {
             let pixels = (0..size * size).map(|i| image[(top + i / size) * SIDE + left + i % size][channel]);
             let n = (size * size) as f32;
             let mean = pixels.clone().sum::<f32>() / n;
             let variance = pixels.map(|x| (x - mean) * (x - mean)).sum::<f32>() / n;
-            features.extend([mean, variance.sqrt()]);
-        }
+            [mean, variance.sqrt()]
+        };
+        features.extend((0..3).flat_map(moments));
     }
 }
 

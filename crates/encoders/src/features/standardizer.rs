@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn rows_get_mean_zero_and_deviation_one() {
         let rows = [[1.0, 10.0, 7.0], [3.0, 30.0, 7.0], [5.0, 50.0, 7.0], [7.0, 70.0, 7.0]];
-        let standardizer = Standardizer::fit(3, rows.iter().map(|row| row.as_slice()));
+        let standardizer = Standardizer::fit(3, rows.iter().map(<[f32; 3]>::as_slice));
         let done: Vec<_> = rows.map(|mut row| (standardizer.apply(&mut row), row).1).into();
         for column in 0..2 {
             let mean: f32 = done.iter().map(|row| row[column]).sum::<f32>() / 4.0;
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn saved_statistics_are_exact() {
         let rows = [[0.1f32, 0.7], [0.2, -1.3], [0.4, 1e-3]];
-        let fitted = Standardizer::fit(2, rows.iter().map(|row| row.as_slice()));
+        let fitted = Standardizer::fit(2, rows.iter().map(<[f32; 2]>::as_slice));
         let read: Standardizer = serde_json::from_str(&serde_json::to_string(&fitted).unwrap()).unwrap();
         assert_eq!(fitted, read);
     }

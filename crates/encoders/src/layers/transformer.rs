@@ -4,7 +4,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::{LayerNorm, Linear};
-use crate::{Parameters, ops};
+use crate::{Error, Parameters, ops};
 
 /// What the checkpoints of an architecture call the parts of a block.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,16 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
+    /// By the name that configurations give it.
+    pub(crate) fn named(name: &str) -> crate::Result<Self> {
+        match name {
+            "gelu" => Ok(Self::Gelu),
+            "quick_gelu" => Ok(Self::QuickGelu),
+            "relu" => Ok(Self::Relu),
+            other => Err(Error::unknown("activation", other, ["gelu", "quick_gelu", "relu"].into_iter())),
+        }
+    }
+
     pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Gelu => ops::gelu(x),
@@ -80,9 +90,9 @@ pub(crate) struct Block {
 impl Block {
     pub(crate) fn new(spec: &BlockSpec, p: &Parameters) -> crate::Result<Self> {
         let BlockSpec { width, inner, eps, names, .. } = *spec;
-        if spec.heads == 0 || width % spec.heads != 0 {
+        if spec.heads == 0 || !width.is_multiple_of(spec.heads) {
             let problem = format!("{} attention heads do not divide the width {width}", spec.heads);
-            return Err(crate::Error::invalid("transformer", problem));
+            return Err(Error::invalid("transformer", problem));
         }
         let key = if spec.key_bias { Linear::new } else { Linear::without_bias };
         Ok(Self {

@@ -42,11 +42,7 @@ impl Parameters {
         let values = here()
             .map(|(name, entry)| Ok((entry, weights.take(name, entry.var.shape(), &self.device)?)))
             .collect::<Result<Vec<(&Entry, Tensor)>>>()?;
-        let unused = weights.unused();
-        if let Some(name) = unused.first() {
-            let place = weights.place().to_owned();
-            return Err(Error::UnexpectedParameter { place, name: name.clone(), count: unused.len() });
-        }
+        weights.expect_used(&[])?;
         for (entry, value) in values {
             entry.var.set(&value.to_dtype(entry.var.dtype())?)?;
         }

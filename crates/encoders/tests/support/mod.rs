@@ -57,6 +57,7 @@ pub(crate) fn scalar(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Fixed irregular values of `shape`, within ±1.
+#[allow(dead_code, reason = "not every test file needs inputs of its own")]
 pub(crate) fn pattern(shape: impl Into<candle_core::Shape>) -> Tensor {
     let shape = shape.into();
     let values: Vec<f64> = (0..shape.elem_count()).map(|i| ((i as f64) * 1.37 + 0.3).sin()).collect();

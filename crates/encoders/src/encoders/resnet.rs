@@ -1,0 +1,147 @@
+//! Residual networks: 18 and 34 with basic blocks, 50 and deeper with bottlenecks.
+
+use candle_core::{Result, Tensor, bail};
+use serde::Deserialize;
+
+use super::{EncoderEntry, EncoderKind, load};
+use crate::layers::{Conv2d, FrozenNorm, Padding, channels_last, mean_positions, unfold};
+use crate::{Encoder, Error, Expects, Input, ModelFiles, Parameters};
+
+pub(super) const ENTRY: EncoderEntry = EncoderEntry {
+    name: "resnet",
+    modality: "image",
+    about: "ResNet-18, -34, -50 and deeper, pretrained; the mean over positions",
+    paper: "He et al. 2016",
+    kind: EncoderKind::Pretrained { model: "microsoft/resnet-50", build },
+};
+
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Config {
+    embedding_size: usize,
+    hidden_sizes: Vec<usize>,
+    depths: Vec<usize>,
+    layer_type: String,
+    hidden_act: String,
+    downsample_in_first_stage: bool,
+    downsample_in_bottleneck: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            embedding_size: 64,
+            hidden_sizes: vec![256, 512, 1024, 2048],
+            depths: vec![3, 4, 6, 3],
+            layer_type: "bottleneck".into(),
+            hidden_act: "relu".into(),
+            downsample_in_first_stage: false,
+            downsample_in_bottleneck: false,
+        }
+    }
+}
+
+struct ResNet {
+    stem: Conv2d,
+    units: Vec<Unit>,
+    dim: usize,
+    expects: Expects,
+}
+
+/// One residual unit.
+struct Unit {
+    layers: Vec<Conv2d>,
+    shortcut: Option<Conv2d>,
+}
+
+fn build(files: &ModelFiles, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
+    let config: Config = files.config()?;
+    let expects = files.expects_pixels(224, MEAN, STD)?;
+    let weights = files.weights()?.renamed(|name| Some(name.strip_prefix("resnet.").unwrap_or(name).to_owned()));
+    load(weights, &["num_batches_tracked", "classifier."], p, |p| Ok(Box::new(ResNet::new(&config, expects, p)?)))
+}
+
+impl ResNet {
+    fn new(config: &Config, expects: Expects, p: &Parameters) -> crate::Result<Self> {
+        let bottleneck = match config.layer_type.as_str() {
+            "bottleneck" => true,
+            "basic" => false,
+            other => return Err(Error::unknown("layer_type", other, ["basic", "bottleneck"].into_iter())),
+        };
+        if config.hidden_act != "relu" || config.hidden_sizes.len() != config.depths.len() {
+            let problem = "expected hidden_act relu, and one of hidden_sizes for each of depths";
+            return Err(Error::invalid("ResNet", problem));
+        }
+        let mut inputs = config.embedding_size;
+        let stem = conv((3, inputs), (7, 2), &p.scope("embedder.embedder"))?;
+        let mut units = Vec::new();
+        for (stage, (outputs, depth)) in config.hidden_sizes.iter().zip(&config.depths).enumerate() {
+            for i in 0..*depth {
+                let stride = if i == 0 && (stage > 0 || config.downsample_in_first_stage) { 2 } else { 1 };
+                let scope = p.scope(format!("encoder.stages.{stage}.layers.{i}"));
+                let layer = |n: usize, channels, form| conv(channels, form, &scope.scope("layer").scope(n));
+                let layers = if bottleneck {
+                    let inner = outputs / 4;
+                    let (first, second) = if config.downsample_in_bottleneck { (stride, 1) } else { (1, stride) };
+                    vec![
+                        layer(0, (inputs, inner), (1, first))?,
+                        layer(1, (inner, inner), (3, second))?,
+                        layer(2, (inner, *outputs), (1, 1))?,
+                    ]
+                } else {
+                    vec![layer(0, (inputs, *outputs), (3, stride))?, layer(1, (*outputs, *outputs), (3, 1))?]
+                };
+                let shortcut = (inputs != *outputs || stride != 1)
+                    .then(|| conv((inputs, *outputs), (1, stride), &scope.scope("shortcut")));
+                units.push(Unit { layers, shortcut: shortcut.transpose()? });
+                inputs = *outputs;
+            }
+        }
+        Ok(Self { stem, units, dim: inputs, expects })
+    }
+}
+
+fn conv(channels: (usize, usize), form: (usize, usize), p: &Parameters) -> crate::Result<Conv2d> {
+    let conv = Conv2d::new(channels, form, Padding::Even(form.0 / 2), false, &p.scope("convolution"))?;
+    Ok(conv.normed(FrozenNorm::new(channels.1, 1e-5, &p.scope("normalization"))?))
+}
+
+impl Unit {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let Some((last, before)) = self.layers.split_last() else { bail!("a residual unit without layers") };
+        let y = before.iter().try_fold(x.clone(), |y, layer| layer.forward(&y)?.relu())?;
+        let y = last.forward(&y)?;
+        match &self.shortcut {
+            Some(shortcut) => (y + shortcut.forward(x)?)?.relu(),
+            None => (y + x)?.relu(),
+        }
+    }
+}
+
+/// The maximum over 3×3, every second position; the zeros around cannot win, since no value is negative.
+fn max_pool(x: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = x.dims4()?;
+    let window = Padding::Even(1).window(3, 2, (h, w));
+    let (oh, ow) = window.output(h, w);
+    let patches = unfold(x, window)?;
+    let tap = |i: usize| patches.narrow(1, i * c, c);
+    (1..9).try_fold(tap(0)?, |max, i| max.maximum(&tap(i)?))?.reshape((b, oh, ow, c))
+}
+
+impl Encoder for ResNet {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn expects(&self) -> &Expects {
+        &self.expects
+    }
+
+    fn forward(&self, input: &Input) -> Result<Tensor> {
+        let x = max_pool(&self.stem.forward(&channels_last(input.pixels()?)?)?.relu()?)?;
+        mean_positions(&self.units.iter().try_fold(x, |x, unit| unit.forward(&x))?)
+    }
+}
