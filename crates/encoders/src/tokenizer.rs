@@ -78,7 +78,7 @@ impl Tokenizer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, self.json()?).map_err(|source| Error::io(path, source))
+        std::fs::write(path, self.to_json()?).map_err(|source| Error::io(path, source))
     }
 
     /// A hash of everything that decides how text is split.
@@ -86,7 +86,7 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot be written as JSON.
     pub fn key(&self) -> Result<String> {
-        let digest = Sha256::digest(self.json()?);
+        let digest = Sha256::digest(self.to_json()?);
         Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -110,7 +110,19 @@ impl Tokenizer {
         [MASK, "<mask>"].into_iter().find(|token| self.inner.token_to_id(token).is_some())
     }
 
-    fn json(&self) -> Result<String> {
+    /// Reads what [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// If the text is no tokenizer.
+    pub fn from_json(json: &str) -> Result<Self> {
+        Ok(Self { inner: Inner::from_bytes(json).map_err(fail)? })
+    }
+
+    /// The tokenizer as the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If a rule of it cannot be written.
+    pub fn to_json(&self) -> Result<String> {
         self.inner.to_string(false).map_err(|error| Error::invalid("tokenizer", error.to_string()))
     }
 }

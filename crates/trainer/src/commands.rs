@@ -1,0 +1,140 @@
+//! The command line: one file per command.
+
+mod check;
+mod compare;
+mod diagnose;
+mod evaluate;
+mod features;
+mod lists;
+mod predict;
+mod report;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use balgrad::Value;
+use balgrad_trainer::config::{Config, parse_set};
+use balgrad_trainer::Usage;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// Train image-text classifiers in which neither modality dominates, and measure what happens when one is missing
+/// or noisy.
+#[derive(Parser)]
+#[command(version, about, after_help = "Try:  balgrad train --data emoji --out runs/first\n      \
+    balgrad report runs/first --out report.html\n\nDocumentation: docs/ in the source, `balgrad methods` for the methods.")]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train one model, test it under every condition, and leave a run folder.
+    Train(train::Train),
+    /// Train a grid of methods and seeds; skips what is done.
+    Compare(compare::Compare),
+    /// Test a trained run again: other conditions, other data.
+    Evaluate(evaluate::Evaluate),
+    /// Classify images with text, one JSON line each.
+    Predict(predict::Predict),
+    /// Say which modality dominates a run, by how much, since when, and what to do about it.
+    Diagnose(diagnose::Diagnose),
+    /// Compute the frozen features of a data set ahead of training.
+    Features(features::Features),
+    /// Lay runs beside each other on one self-contained page.
+    Report(report::Report),
+    /// Read a data set, count it, and show what is wrong with it.
+    Check(check::Check),
+    /// List the balancing methods.
+    Methods(lists::List),
+    /// List the folder layouts that can be read.
+    Layouts(lists::List),
+    /// List the encoders.
+    Encoders(lists::List),
+    /// List the fusions.
+    Fusions(lists::List),
+    /// List the keys of a config file, with defaults.
+    Keys(lists::List),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Program {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Train(c) => c.run(),
+            Command::Compare(c) => c.run(),
+            Command::Evaluate(c) => c.run(),
+            Command::Predict(c) => c.run(),
+            Command::Diagnose(c) => c.run(),
+            Command::Features(c) => c.run(),
+            Command::Report(c) => c.run(),
+            Command::Check(c) => c.run(),
+            Command::Methods(c) => c.methods(),
+            Command::Layouts(c) => c.layouts(),
+            Command::Encoders(c) => c.encoders(),
+            Command::Fusions(c) => c.fusions(),
+            Command::Keys(c) => c.keys(),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "balgrad", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// What says how a run is configured; the later wins: `--config`, `--set`, the other flags.
+#[derive(Args, Clone)]
+struct Configured {
+    /// A bundled task (emoji, emoji:subgroup, icons, icons:tags, sentiment) or a folder.
+    #[arg(long, value_name = "NAME|DIR")]
+    data: Option<String>,
+    /// How the folder is laid out; `balgrad layouts` lists them. Default: auto.
+    #[arg(long)]
+    layout: Option<String>,
+    /// A TOML file of settings, such as an earlier run's config.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, such as `epochs=10` or `method.share=loss`; `balgrad keys` lists them. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    set: Vec<(String, Value)>,
+    /// Where to compute.
+    #[arg(long, value_name = "auto|cpu|cuda|metal")]
+    device: Option<String>,
+    /// What to do with a file that cannot be read.
+    #[arg(long, value_name = "skip|fail")]
+    on_bad_sample: Option<String>,
+    /// What to do with a step whose loss is not finite.
+    #[arg(long, value_name = "stop|skip")]
+    on_nan: Option<String>,
+}
+
+impl Configured {
+    /// The settings given, in order, with `more` last.
+    fn sets(&self, more: &[(&str, Option<Value>)]) -> Vec<(String, Value)> {
+        let word = |v: &Option<String>| v.clone().map(Value::Word);
+        let flags = [
+            ("data", word(&self.data)),
+            ("layout", word(&self.layout)),
+            ("device", word(&self.device)),
+            ("on_bad_sample", word(&self.on_bad_sample)),
+            ("on_nan", word(&self.on_nan)),
+        ];
+        let flags = flags.into_iter().chain(more.iter().cloned());
+        let flags = flags.filter_map(|(k, v)| v.map(|v| (k.to_owned(), v)));
+        self.set.iter().cloned().chain(flags).collect()
+    }
+
+    fn load(&self, more: &[(&str, Option<Value>)]) -> Result<Config, Usage> {
+        let config = Config::load(self.config.as_deref(), &self.sets(more))?;
+        if config.word("data").is_empty() {
+            return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
+        }
+        Ok(config)
+    }
+}

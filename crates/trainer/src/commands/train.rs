@@ -1,0 +1,99 @@
+//! `balgrad train`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use balgrad::Value;
+use balgrad_trainer::run::{self, Options};
+use balgrad_trainer::training::Watcher;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Configured;
+
+#[derive(Args)]
+pub(super) struct Train {
+    #[command(flatten)]
+    configured: Configured,
+    /// The balancing method; `balgrad methods` lists them. Default: balgrad.
+    #[arg(long)]
+    method: Option<String>,
+    /// Decides initialisation, order, dropout and impairments. Default: 0.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The run folder to make.
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Continue a run that was interrupted.
+    #[arg(long)]
+    resume: bool,
+    /// Print the final result only.
+    #[arg(long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print a line for each epoch even without a terminal.
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Train {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let config = self.configured.load(&[
+            ("method", self.method.clone().map(Value::Word)),
+            ("seed", self.seed.map(Value::Count)),
+        ])?;
+        let mut show = Show::new(self.quiet, self.verbose);
+        let options = Options { folder: self.out.clone(), resume: self.resume };
+        let results = run::train(&config, &options, &mut show)?;
+        show.finish();
+        println!("{}", run::one_line(&results));
+        if !self.quiet {
+            eprintln!("run folder: {}", self.out.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Progress: a bar on a terminal, plain lines elsewhere.
+struct Show {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    started: Instant,
+}
+
+impl Show {
+    fn new(quiet: bool, verbose: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (terminal && !quiet).then(|| {
+            let style = ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len} steps  {per_sec}  eta {eta}  {msg}");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, lines: !quiet && (!terminal || verbose), started: Instant::now() }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watcher for Show {
+    fn step(&mut self, done: usize, total: usize, loss: f64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(format!("loss {loss:.4}"));
+        }
+    }
+
+    fn epoch(&mut self, epoch: usize, epochs: usize, loss: f64, score: Option<f64>) {
+        if self.lines {
+            let score = score.map_or_else(|| "undefined".to_owned(), |s| format!("{s:.4}"));
+            let seconds = self.started.elapsed().as_secs_f64();
+            eprintln!("epoch {epoch}/{epochs}  loss {loss:.4}  validation {score}  {seconds:.1} s");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A trained model taken up again: from Rust, and for `predict` and `evaluate`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use balgrad_data::Task;
+use balgrad_encoders::{Parameters, TwoTower};
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::write_atomic;
+use crate::config::Config;
+use crate::evaluation::Judge;
+use crate::run::{MODALITIES, Stage};
+use crate::sight::Sight;
+use crate::training::{device, expects};
+
+/// `model.json`: all that is needed beside the weights to use a model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Card {
+    /// Version of this file's form.
+    pub schema: u32,
+    /// The form of the task.
+    pub task: Task,
+    /// Class names, in the order of the probabilities.
+    pub classes: Vec<String>,
+    /// A name of the table of fusions.
+    pub fusion: String,
+    /// The method that trained it, which says whose logits are the answer.
+    pub method: String,
+    /// How towers see a sample: encoders, statistics, vocabulary.
+    pub sight: Sight,
+}
+
+impl Card {
+    /// The card of a stage's model.
+    pub fn of(stage: &Stage, config: &Config) -> Self {
+        Self {
+            schema: 1,
+            task: stage.dataset.task,
+            classes: stage.dataset.classes.clone(),
+            fusion: config.word("fusion").to_owned(),
+            method: config.method.name.to_owned(),
+            sight: stage.sight.clone(),
+        }
+    }
+
+    /// Reads the card of a run folder.
+    ///
+    /// # Errors
+    /// A folder without a finished model, or a card of another version.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join("model.json");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} holds no finished model (no model.json)", folder.display()))?;
+        let card: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        if card.schema != 1 {
+            bail!("{}: schema {} is not known to this version", path.display(), card.schema);
+        }
+        Ok(card)
+    }
+
+    /// Writes `model.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
+        let weights = folder.join("model.safetensors");
+        let temporary = folder.join("model.safetensors.tmp");
+        parameters.save(&temporary)?;
+        std::fs::rename(&temporary, &weights).with_context(|| format!("cannot write {}", weights.display()))?;
+        write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
+    }
+}
+
+/// A trained model with its preprocessing.
+pub struct Model {
+    card: Card,
+    model: TwoTower,
+    device: Device,
+}
+
+/// What a model says of one sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The likeliest class, or every class whose probability reaches one half; empty when the model abstains.
+    pub labels: Vec<String>,
+    /// One probability per class, in the model's order.
+    pub probs: Vec<f32>,
+    /// Which modalities the sample had.
+    pub got: Vec<&'static str>,
+    /// What each modality says alone, by its own head or its slice of the fused head.
+    pub views: serde_json::Map<String, serde_json::Value>,
+    /// The confidence: the largest probability (multi-label: the least certain decision's).
+    pub confidence: f32,
+    /// Whether the confidence lies below the threshold asked for.
+    pub abstained: bool,
+}
+
+impl Model {
+    /// Takes up the model of a run folder.
+    ///
+    /// # Errors
+    /// A folder without a finished model, or files that do not fit together.
+    pub fn load(run: impl AsRef<Path>) -> Result<Self> {
+        Self::load_on(run, "auto")
+    }
+
+    /// [`load`](Self::load) on a device: `auto`, `cpu`, `cuda` or `metal`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), or a device that is not there.
+    pub fn load_on(run: impl AsRef<Path>, device_name: &str) -> Result<Self> {
+        let run = run.as_ref();
+        let card = Card::load(run)?;
+        let device = device(device_name)?;
+        let parameters = Parameters::new(0, &device);
+        let model = card.sight.model(&card.fusion, card.classes.len(), &parameters)?;
+        parameters.load(&run.join("model.safetensors"))?;
+        Ok(Self { card, model, device })
+    }
+
+    /// Class names, in the order of the probabilities.
+    pub fn classes(&self) -> &[String] {
+        &self.card.classes
+    }
+
+    /// Says what the model makes of an image (encoded as a file is), a text, or both; `None` is a missing modality.
+    ///
+    /// # Errors
+    /// Bytes that are no image.
+    pub fn predict(&self, image: Option<&[u8]>, text: Option<&str>) -> Result<Answer> {
+        let bank = self.card.sight.one(image, text, &self.device)?;
+        let answers = self.judge()?.answers(&bank, &expects(&self.model))?;
+        let probs = answers.probs.into_iter().next().context("one sample has one answer")?;
+        let got = [image.is_some(), text.is_some_and(|t| !t.trim().is_empty())];
+        let got = MODALITIES.iter().zip(got).filter(|(_, got)| *got).map(|(name, _)| *name).collect();
+        let views = MODALITIES.iter().zip(answers.views).map(|(name, view)| {
+            let view = view.and_then(|v| v.into_iter().next());
+            ((*name).to_owned(), view.map_or(serde_json::Value::Null, |v| self.named(&v)))
+        });
+        let (labels, confidence) = self.decide(&probs);
+        Ok(Answer { labels, got, views: views.collect(), confidence, abstained: false, probs })
+    }
+
+    fn judge(&self) -> Result<Judge<'_>> {
+        let method = balgrad::find(&self.card.method).map_err(crate::Usage::from)?;
+        Ok(Judge {
+            model: &self.model,
+            task: self.card.task,
+            classes: self.card.classes.len(),
+            prediction: method.prediction,
+            trains_heads: method.trains_heads,
+            device: &self.device,
+        })
+    }
+
+    fn decide(&self, probs: &[f32]) -> (Vec<String>, f32) {
+        if self.card.task == Task::MultiLabel {
+            let labels = self.card.classes.iter().zip(probs).filter(|(_, p)| **p >= 0.5).map(|(c, _)| c.clone());
+            let least = probs.iter().map(|p| p.max(1.0 - p)).fold(1.0, f32::min);
+            return (labels.collect(), least);
+        }
+        let best = probs.iter().enumerate().fold((0, f32::MIN), |best, (i, &p)| if p > best.1 { (i, p) } else { best });
+        (self.card.classes.get(best.0).cloned().into_iter().collect(), best.1)
+    }
+
+    fn named(&self, probs: &[f32]) -> serde_json::Value {
+        let (labels, confidence) = self.decide(probs);
+        serde_json::json!({"labels": labels, "confidence": confidence})
+    }
+}

@@ -1,0 +1,104 @@
+//! A trained run tested again: other conditions, other ratios, other data.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use balgrad_data::{Condition, Impairment, Split};
+use serde_json::{Map, Value, json};
+
+use crate::Usage;
+use crate::config::Config;
+use crate::run::{Stage, Trained, open_data};
+
+/// What to test.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Other data with the same classes.
+    pub data: Option<String>,
+    /// Conditions; none: the five of a run.
+    pub conditions: Vec<String>,
+    /// Parts of the test samples that lose a modality.
+    pub missing_ratios: Vec<f64>,
+    /// Seed of the impairments.
+    pub seed: Option<u64>,
+}
+
+/// Tests the model of a run folder and returns `{dataset, metric, test, missing_ratios}`.
+///
+/// # Errors
+/// An unfinished run, unusable data, or classes that are not the model's.
+pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
+    let mut sets = Vec::new();
+    if let Some(data) = &request.data {
+        sets.push(("data".to_owned(), balgrad::Value::Word(data.clone())));
+        sets.push(("layout".to_owned(), balgrad::Value::Word("auto".into())));
+    }
+    if let Some(seed) = request.seed {
+        sets.push(("seed".to_owned(), balgrad::Value::Count(seed)));
+    }
+    let config = Config::load(Some(&folder.join("config.toml")), &sets)?;
+    let names = if request.conditions.is_empty() {
+        Condition::ALL.map(|c| c.name().to_owned()).to_vec()
+    } else {
+        request.conditions.clone()
+    };
+    let impairments = names.iter().map(|name| impairment(&config, name)).collect::<Result<Vec<_>>>()?;
+    let mut stage = Stage::resume(&config, folder)?;
+    if request.data.is_some() {
+        let found = open_data(&config)?;
+        if found.classes != stage.dataset.classes {
+            bail!(
+                "{} has the classes {}, but the model was trained on {}",
+                found.name,
+                found.classes.join(", "),
+                stage.dataset.classes.join(", ")
+            );
+        }
+        stage.dataset = found;
+    }
+    let judge = stage.judge(&config);
+    let reads = crate::training::expects(&stage.model);
+    let mut test = Map::new();
+    for (name, impairment) in names.iter().zip(&impairments) {
+        crate::interrupt::check()?;
+        let bank = stage.bank(Split::Test, impairment.as_ref(), config.seed())?;
+        if bank.is_empty() {
+            bail!("{}: the split `test` has no usable sample", stage.dataset.name);
+        }
+        let answers = judge.answers(&bank, &reads)?;
+        test.insert(name.clone(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);
+    }
+    let mut out = json!({"dataset": stage.dataset.name, "metric": stage.dataset.headline_metric(), "seed": config.seed(), "test": test});
+    if !request.missing_ratios.is_empty() {
+        let mut answers = std::collections::BTreeMap::new();
+        let mut clean = None;
+        for condition in [Condition::Full, Condition::MissingImage, Condition::MissingText] {
+            let impairment = impairment(&config, condition.name())?;
+            let bank = stage.bank(Split::Test, impairment.as_ref(), config.seed())?;
+            answers.insert(condition.name(), judge.answers(&bank, &reads)?.probs);
+            clean.get_or_insert(bank);
+        }
+        let bank = clean.context("the clean condition is the first")?;
+        out["missing_ratios"] = Trained::new(&stage, &config).ratios(&bank, &answers, &request.missing_ratios);
+    }
+    Ok(out)
+}
+
+/// A condition's name, with the config's kind and severity of noise where the name leaves them open.
+///
+/// # Errors
+/// A name that is no condition.
+pub fn impairment(config: &Config, name: &str) -> Result<Option<Impairment>> {
+    if name == "full" {
+        return Ok(None);
+    }
+    let full = match name {
+        "noisy-image" | "noisy-text" => {
+            let modality = name.trim_start_matches("noisy-");
+            let (kind, severity) = (config.word(&format!("noise.{modality}")), config.count("noise.severity"));
+            format!("{name}:{kind}:{severity}")
+        }
+        other => other.to_owned(),
+    };
+    Ok(Some(Impairment::parse(&full).map_err(|e| Usage(e.to_string()))?))
+}

@@ -1,0 +1,448 @@
+//! The training loop: order, batch, balanced gradient, step; validation at the end of each epoch.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use balgrad::{Balancer, Block, EpochSummary, Outputs, Role};
+use balgrad_encoders::{Augment, BlockRole, Expects, Input, Parameters, TwoTower};
+use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use candle_core::{DType, Device, Tensor, Var};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value, json};
+
+use crate::bank::{Bank, Variation, balanced_weights, labels};
+use crate::checkpoint::{self, ConflictCounts, Progress};
+use crate::config::Config;
+use crate::evaluation::Judge;
+use crate::events::Events;
+use crate::interrupt;
+use crate::metrics::Metrics;
+
+/// What a training run works on.
+pub struct Course<'a> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// The model.
+    pub model: &'a TwoTower,
+    /// Its parameters.
+    pub parameters: &'a Parameters,
+    /// The training split.
+    pub train: &'a Bank,
+    /// The validation split.
+    pub val: &'a Bank,
+    /// How the model answers.
+    pub judge: Judge<'a>,
+    /// The name of the metric that chooses the epoch.
+    pub metric: &'static str,
+    /// Names of the modalities, for the log.
+    pub modalities: &'a [&'static str],
+    /// The run folder.
+    pub folder: &'a Path,
+    /// Whether to continue from the folder's checkpoint.
+    pub resume: bool,
+}
+
+/// Told how training goes.
+pub trait Watcher {
+    /// After each step.
+    fn step(&mut self, done: usize, total: usize, loss: f64);
+    /// After each epoch.
+    fn epoch(&mut self, epoch: usize, epochs: usize, loss: f64, score: Option<f64>);
+}
+
+/// Where a run keeps its checkpoint.
+pub fn checkpoint_path(folder: &Path) -> PathBuf {
+    folder.join("checkpoint").join("state.safetensors")
+}
+
+/// Trains, leaves the best epoch's weights in the parameters, and says how it went.
+///
+/// # Errors
+/// A signal, a loss that is not finite (under `on_nan = stop`), or a disk that refuses.
+pub fn train(course: &Course<'_>, watcher: &mut dyn Watcher) -> Result<Progress> {
+    let mut run = Run::new(course)?;
+    let started = Instant::now();
+    let before = run.progress.seconds;
+    let budget = course.config.number("time_budget");
+    let mut saved = Instant::now();
+    let mut out_of_time = false;
+    while run.progress.epoch < run.epochs && !out_of_time {
+        let order = shuffled(course.train.len(), course.config.seed(), run.progress.epoch);
+        let batches: Vec<&[usize]> = order.chunks(run.batch_size).collect();
+        while run.progress.batch < batches.len() {
+            let loss = run.step(batches[run.progress.batch])?;
+            watcher.step(run.progress.step, run.total_steps, loss);
+            run.progress.seconds = before + started.elapsed().as_secs_f64();
+            out_of_time = budget > 0.0 && run.progress.seconds >= budget;
+            let stop = interrupt::check();
+            if stop.is_err() || saved.elapsed().as_secs_f64() > course.config.number("checkpoint_seconds") {
+                run.save()?;
+                saved = Instant::now();
+            }
+            stop?;
+            if out_of_time {
+                break;
+            }
+        }
+        let score = run.end_epoch()?;
+        watcher.epoch(run.progress.epoch, run.epochs, run.last_loss, score);
+    }
+    run.keep_best()?;
+    Ok(run.progress)
+}
+
+/// The order of the training samples in an epoch.
+fn shuffled(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&(epoch as u64).to_le_bytes());
+    order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    order
+}
+
+struct Run<'a> {
+    course: &'a Course<'a>,
+    balancer: Balancer,
+    optimizer: Optimizer,
+    /// Each trained variable with its name.
+    named: Vec<(String, Var)>,
+    best: HashMap<String, Tensor>,
+    class_weights: Option<Tensor>,
+    metrics: std::fs::File,
+    events: Events,
+    progress: Progress,
+    epochs: usize,
+    batch_size: usize,
+    total_steps: usize,
+    last_loss: f64,
+}
+
+impl<'a> Run<'a> {
+    fn new(course: &'a Course<'a>) -> Result<Self> {
+        let config = course.config;
+        let named = course.parameters.all();
+        let method = config.build_method();
+        let role = |name: &str| role(course.model, name);
+        let blocks = Block::group(named.iter().cloned(), role, method.needs().granularity);
+        let decay = config.number("weight_decay");
+        // Vectors (biases, norms) are not decayed.
+        let parameter = |(name, var): &(String, Var)| Parameter {
+            name: name.clone(),
+            var: var.clone(),
+            lr_scale: 1.0,
+            weight_decay: if var.rank() > 1 { decay } else { 0.0 },
+        };
+        let kind = match config.word("optimizer") {
+            "sgd" => OptimizerKind::Sgd { momentum: config.number("momentum") },
+            _ => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+        };
+        let judge = &course.judge;
+        let multilabel = judge.task == balgrad_data::Task::MultiLabel;
+        let class_weights = match config.word("class_weights") {
+            "balanced" => Some(balanced_weights(course.train, judge.classes, multilabel, judge.device)?),
+            _ => None,
+        };
+        let (epochs, batch_size) = (config.count("epochs"), config.count("batch_size"));
+        let mut run = Self {
+            course,
+            balancer: Balancer::new(method, blocks, config.seed()),
+            optimizer: Optimizer::new(named.iter().map(parameter).collect(), kind)?,
+            named,
+            best: HashMap::new(),
+            class_weights,
+            metrics: std::fs::File::options().create(true).append(true).open(course.folder.join("metrics.jsonl"))?,
+            events: Events::append(&course.folder.join("events.out.tfevents.0.balgrad"))?,
+            progress: Progress { conflict: vec![ConflictCounts::default(); course.modalities.len()], ..Progress::default() },
+            epochs,
+            batch_size,
+            total_steps: epochs * course.train.len().div_ceil(batch_size),
+            last_loss: f64::NAN,
+        };
+        let path = checkpoint_path(course.folder);
+        if course.resume && path.exists() {
+            run.restore(&path)?;
+        } else {
+            run.metrics.set_len(0)?;
+        }
+        Ok(run)
+    }
+
+    /// One step; returns the loss of the first objective.
+    fn step(&mut self, rows: &[usize]) -> Result<f64> {
+        let course = self.course;
+        let (config, judge) = (course.config, &course.judge);
+        let variation = Variation {
+            seed: config.seed(),
+            epoch: self.progress.epoch,
+            dropout: config.number("modality_dropout"),
+            augment: match config.flag("augment") {
+                true => Augment { shift: config.count("image_size") / 12, flip: true, drop_tokens: 0.1 },
+                false => Augment::default(),
+            },
+        };
+        let inputs = course.train.inputs(rows, &expects(course.model), Some(&variation), judge.device)?;
+        let multilabel = judge.task == balgrad_data::Task::MultiLabel;
+        let truth = labels(course.train, rows, judge.classes, multilabel, self.class_weights.as_ref(), judge.device)?;
+        let outputs = speak(course.model, &inputs, self.balancer.needs())?;
+        let grads = self.balancer.backward(&outputs, &truth)?;
+        let report = self.balancer.report();
+        let loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
+        let rate = self.rate();
+        if report.losses.iter().all(|(_, loss)| loss.is_finite()) {
+            let (balancer, model) = (&self.balancer, course.model);
+            self.optimizer.step(&grads, rate, &|name| balancer.step_scale(role(model, name)))?;
+            self.progress.loss_sum += loss * rows.len() as f64;
+            self.progress.loss_count += rows.len() as f64;
+        } else if config.word("on_nan") == "skip" {
+            self.progress.nan_steps += 1;
+        } else {
+            let losses: Vec<String> = report.losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
+            bail!(
+                "step {}: the loss is not finite ({}); lower `lr`, or go on without such steps by `--on-nan skip`",
+                self.progress.step,
+                losses.join(", ")
+            );
+        }
+        self.log_step(rate)?;
+        self.progress.step += 1;
+        self.progress.batch += 1;
+        Ok(loss)
+    }
+
+    /// Linear warm-up, then a cosine to zero.
+    fn rate(&self) -> f64 {
+        let (step, total) = (self.progress.step as f64, self.total_steps.max(1) as f64);
+        let warm = (self.course.config.number("warmup") * total).floor();
+        let peak = self.course.config.number("lr");
+        if step < warm {
+            return peak * (step + 1.0) / warm;
+        }
+        let part = ((step - warm) / (total - warm).max(1.0)).min(1.0);
+        peak * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+    }
+
+    fn log_step(&mut self, rate: f64) -> Result<()> {
+        let report = self.balancer.report();
+        let names = self.course.modalities;
+        let by_name = |values: &[f64]| names.iter().zip(values).map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<Map<_, _>>();
+        let mut line = Map::new();
+        let losses: Map<String, Value> = report.losses.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
+        line.insert("kind".into(), json!("step"));
+        line.insert("step".into(), json!(self.progress.step));
+        line.insert("epoch".into(), json!(self.progress.epoch + 1));
+        line.insert("losses".into(), losses.into());
+        if let Some(mix) = report.mix.as_ref() {
+            if let Some(shares) = &mix.shares {
+                line.insert("shares".into(), by_name(shares).into());
+            }
+            // Coefficients that were kept from an earlier step say nothing of this step's gradients.
+            if let (Some(conflict), true) = (&mix.conflict, report.passes > 1) {
+                let both = conflict.iter().map(|c| c.before.zip(c.after));
+                for (counts, cosines) in self.progress.conflict.iter_mut().zip(both) {
+                    if let Some((before, after)) = cosines {
+                        counts.add(before, after);
+                    }
+                }
+                let cosines: Map<_, _> = names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before))).collect();
+                let clashes = names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before.map(|v| v < 0.0))));
+                line.insert("conflict".into(), clashes.collect::<Map<_, _>>().into());
+                line.insert("cosine".into(), cosines.into());
+            }
+            let scales: Vec<f64> = (0..names.len()).map(|m| self.balancer.step_scale(Role::Tower(m))).collect();
+            if scales.iter().any(|s| *s != 1.0) {
+                line.insert("step_scale".into(), by_name(&scales).into());
+            }
+        }
+        line.insert("lr".into(), json!(rate));
+        line.insert("seconds".into(), json!(self.progress.seconds));
+        if self.progress.step.is_multiple_of(self.course.config.count("log_every")) {
+            self.write_line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn write_line(&mut self, line: &Map<String, Value>) -> Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        self.metrics.write_all(text.as_bytes()).context("cannot write metrics.jsonl")?;
+        self.progress.metrics_bytes += text.len() as u64;
+        let mut scalars = Vec::new();
+        scalars_of("", line, &mut scalars);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        self.events.scalars(self.progress.step as u64, now, &scalars).context("cannot write the event file")
+    }
+
+    /// Validates, tells the method, keeps the weights if they are the best so far.
+    fn end_epoch(&mut self) -> Result<Option<f64>> {
+        let course = self.course;
+        let judge = &course.judge;
+        let answers = judge.answers(course.val, &expects(course.model))?;
+        let metrics = judge.metrics(&answers.probs, course.val);
+        let score = metrics.get(course.metric);
+        let view = |probs: &Option<Vec<Vec<f32>>>| {
+            probs.as_ref().and_then(|p| judge.metrics(p, course.val).get(course.metric))
+        };
+        let views: Vec<Option<f64>> = answers.views.iter().map(view).collect();
+        let train_loss = self.progress.loss_sum / self.progress.loss_count;
+        self.last_loss = train_loss;
+        self.progress.epoch += 1;
+        self.progress.batch = 0;
+        (self.progress.loss_sum, self.progress.loss_count) = (0.0, 0.0);
+        self.balancer.epoch_ended(&EpochSummary {
+            epoch: self.progress.epoch,
+            train_loss: vec![None; views.len()],
+            val_loss: answers.view_losses.clone(),
+            val_score: views.clone(),
+            fused_val_loss: Some(answers.loss),
+            fused_train_loss: Some(train_loss).filter(|l| l.is_finite()),
+        })?;
+        let mut val = epoch_metrics(&metrics)?;
+        for (m, name) in course.modalities.iter().enumerate() {
+            val.insert(format!("{name}-only"), json!(views[m]));
+            val.insert(format!("loss-{name}"), json!(answers.view_losses[m]));
+        }
+        val.insert("loss".into(), json!(answers.loss));
+        let line = json!({"kind": "epoch", "epoch": self.progress.epoch, "step": self.progress.step,
+            "train_loss": train_loss, "val": val, "seconds": self.progress.seconds});
+        if let Value::Object(line) = &line {
+            self.write_line(line)?;
+        }
+        self.events.flush()?;
+        // Ties go to the earliest epoch; a score that is undefined counts as none.
+        if self.progress.best_epoch == 0 || score.is_some_and(|s| s > self.progress.best_score) {
+            self.progress.best_epoch = self.progress.epoch;
+            self.progress.best_score = score.unwrap_or(f64::MIN);
+            self.progress.best_val = val.into();
+            self.best = self.weights()?;
+        }
+        Ok(score)
+    }
+
+    /// A copy of the weights as they are now.
+    fn weights(&self) -> Result<HashMap<String, Tensor>> {
+        let copy = |(name, var): &(String, Var)| Ok((name.clone(), var.as_detached_tensor().copy()?));
+        self.named.iter().map(copy).collect()
+    }
+
+    fn keep_best(&mut self) -> Result<()> {
+        for (name, var) in &self.named {
+            if let Some(value) = self.best.get(name) {
+                var.set(value)?;
+            }
+        }
+        Ok(self.events.flush()?)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.metrics.flush()?;
+        self.events.flush()?;
+        let path = checkpoint_path(self.course.folder);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        let mut tensors = HashMap::new();
+        tensors.extend(self.weights()?.into_iter().map(|(k, v)| (format!("model.{k}"), v)));
+        tensors.extend(self.best.iter().map(|(k, v)| (format!("best.{k}"), v.clone())));
+        tensors.extend(self.optimizer.state()?.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
+        checkpoint::save(&path, tensors, &self.balancer.state(), &self.progress)
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<()> {
+        let loaded = checkpoint::load(path, self.course.judge.device)?;
+        let (mut optimizer, mut best) = (HashMap::new(), HashMap::new());
+        for (name, tensor) in loaded.tensors {
+            if let Some(name) = name.strip_prefix("optimizer.") {
+                optimizer.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("best.") {
+                best.insert(name.to_owned(), tensor);
+            } else if let Some((_, var)) = name.strip_prefix("model.").and_then(|n| self.named.iter().find(|(v, _)| v == n)) {
+                var.set(&tensor)?;
+            } else {
+                bail!("{}: `{name}` is not a parameter of this model; the config changed since", path.display());
+            }
+        }
+        self.optimizer.load_state(&optimizer)?;
+        self.balancer.restore(&loaded.state)?;
+        self.best = best;
+        self.progress = loaded.progress;
+        // Lines written after the checkpoint belong to steps that will be taken again.
+        self.metrics.set_len(self.progress.metrics_bytes)?;
+        Ok(())
+    }
+}
+
+fn epoch_metrics(metrics: &Metrics) -> Result<Map<String, Value>> {
+    match serde_json::to_value(metrics)? {
+        Value::Object(map) => Ok(map),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// Every number of a log line with a path for its name.
+fn scalars_of(prefix: &str, line: &Map<String, Value>, out: &mut Vec<(String, f64)>) {
+    for (name, value) in line {
+        let name = format!("{prefix}{name}");
+        match value {
+            Value::Object(inner) => scalars_of(&format!("{name}/"), inner, out),
+            Value::Number(v) if name != "step" => out.extend(v.as_f64().map(|v| (name, v))),
+            _ => {}
+        }
+    }
+}
+
+/// What each tower reads.
+pub fn expects(model: &TwoTower) -> Vec<&Expects> {
+    (0..model.modalities()).filter_map(|m| model.encoder(m)).map(balgrad_encoders::Encoder::expects).collect()
+}
+
+fn role(model: &TwoTower, parameter: &str) -> Role {
+    match model.block_of(parameter) {
+        BlockRole::Tower(m) => Role::Tower(m),
+        BlockRole::Head(m) => Role::Head(m),
+        BlockRole::Fused => Role::Fused,
+    }
+}
+
+/// One forward pass, showing what the method needs.
+///
+/// # Errors
+/// When shapes disagree.
+pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Result<Outputs> {
+    let embeddings = model.embed(inputs)?;
+    let leaves = needs.leaves.then(|| embeddings.iter().map(|e| Var::from_tensor(&e.detach())).collect());
+    let leaves: Option<Vec<Var>> = leaves.transpose()?;
+    let basis: Vec<Tensor> = match &leaves {
+        Some(leaves) => leaves.iter().map(|v| v.as_tensor().clone()).collect(),
+        None => embeddings.clone(),
+    };
+    let slices = if needs.fused_views { model.slices(&basis)? } else { None };
+    let alone = match (&slices, needs.fused_views) {
+        (None, true) => Some((0..basis.len()).map(|m| model.alone(&basis, m)).collect::<candle_core::Result<_>>()?),
+        _ => None,
+    };
+    let said = model.forward_embeddings(basis)?;
+    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, alone, leaves })
+}
+
+/// The device of a name.
+///
+/// # Errors
+/// When this build or machine lacks it.
+pub fn device(name: &str) -> Result<Device> {
+    match name {
+        "cuda" => Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`"),
+        "metal" => Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`"),
+        "auto" if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
+        "auto" if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
+        _ => Ok(Device::Cpu),
+    }
+}
+
+/// The dtype of all training.
+pub const DTYPE: DType = DType::F32;

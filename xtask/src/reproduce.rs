@@ -1,0 +1,159 @@
+//! `cargo xtask reproduce`: the paper's tables, computed by us.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) const ABOUT: &str = "train the paper's comparison on the bundled tasks and print its tables";
+
+const USAGE: &str = "\
+cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--encoders frozen|small|IMAGE,TEXT]
+                      [--methods LIST] [--seeds N] [--jobs N] [--out DIR] [--set KEY=VALUE]…
+
+  --quick      one small pass: one seed, few epochs (about a minute); says that it works, not who wins
+  --data       bundled task or folder; may be repeated (default: emoji, icons, sentiment)
+  --encoders   frozen: descriptors, trained on top (default); small: end to end from nothing; or two names
+  --methods    rows, as for `balgrad compare` (default: paper)
+  --seeds      seeds a row (default: 5)
+  --out        where runs and report go (default: target/reproduce)
+  --set        a config key for every run, such as epochs=10
+
+An interrupted run is taken up again by the same command; finished runs are not redone.";
+
+/// What the arguments ask for.
+struct Plan {
+    quick: bool,
+    data: Vec<String>,
+    layout: Option<String>,
+    encoders: String,
+    methods: Option<String>,
+    seeds: Option<String>,
+    jobs: Option<String>,
+    out: Option<PathBuf>,
+    sets: Vec<String>,
+}
+
+impl Plan {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut plan = Self {
+            quick: false,
+            data: Vec::new(),
+            layout: None,
+            encoders: "frozen".into(),
+            methods: None,
+            seeds: None,
+            jobs: None,
+            out: None,
+            sets: Vec::new(),
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().cloned().with_context(|| format!("{arg} needs a value\n\n{USAGE}"));
+            match arg.as_str() {
+                "--quick" => plan.quick = true,
+                "--data" => plan.data.push(value()?),
+                "--layout" => plan.layout = Some(value()?),
+                "--encoders" => plan.encoders = value()?,
+                "--methods" => plan.methods = Some(value()?),
+                "--seeds" => plan.seeds = Some(value()?),
+                "--jobs" => plan.jobs = Some(value()?),
+                "--out" => plan.out = Some(value()?.into()),
+                "--set" => plan.sets.push(value()?),
+                other => bail!("unknown argument `{other}`\n\n{USAGE}"),
+            }
+        }
+        if plan.data.is_empty() {
+            plan.data = ["emoji", "icons", "sentiment"].map(String::from).to_vec();
+        }
+        Ok(plan)
+    }
+
+    /// Config keys that the choice of encoders brings; given ones come last and win.
+    fn sets(&self) -> Result<Vec<String>> {
+        let mut sets: Vec<String> = match self.encoders.as_str() {
+            "frozen" => Vec::new(),
+            "small" => SMALL.iter().map(|s| (*s).to_owned()).collect(),
+            pair => {
+                let (image, text) = pair.split_once(',').with_context(|| {
+                    format!("--encoders {pair}: expected frozen, small, or two names such as small-vit,small-bert")
+                })?;
+                vec![format!("encoders.image={image}"), format!("encoders.text={text}")]
+            }
+        };
+        if self.quick {
+            sets.push("epochs=5".into());
+        }
+        sets.extend(self.sets.iter().cloned());
+        Ok(sets)
+    }
+}
+
+/// End to end from nothing: chosen on the validation split.
+const SMALL: &[&str] = &["encoders.image=small-cnn", "encoders.text=small-bert", "epochs=40", "lr=0.002"];
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    if args.iter().any(|a| a == "--help" || a == "-h") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let plan = Plan::parse(args)?;
+    let program = build()?;
+    let started = Instant::now();
+    let out = plan.out.clone().unwrap_or_else(|| {
+        let folder = if plan.quick { "target/reproduce-quick" } else { "target/reproduce" };
+        crate::root().join(folder)
+    });
+    let runs = match plan.encoders.as_str() {
+        "frozen" => out.join("runs"),
+        other => out.join(format!("runs-{}", other.replace(',', "-"))),
+    };
+    let mut folders = Vec::new();
+    for data in &plan.data {
+        let name = Path::new(data).file_name().map_or(data.clone(), |n| n.to_string_lossy().into_owned());
+        let folder = runs.join(name.replace(':', "-"));
+        eprintln!("== {data}");
+        let mut command = Command::new(&program);
+        command.args(["compare", "--data", data, "--out"]).arg(&folder);
+        command.args(["--methods", plan.methods.as_deref().unwrap_or(if plan.quick { QUICK } else { "paper" })]);
+        command.args(["--seeds", plan.seeds.as_deref().unwrap_or(if plan.quick { "1" } else { "5" })]);
+        for (flag, value) in [("--layout", &plan.layout), ("--jobs", &plan.jobs)] {
+            if let Some(value) = value {
+                command.args([flag, value]);
+            }
+        }
+        for set in plan.sets()? {
+            command.args(["--set", &set]);
+        }
+        succeed(&mut command)?;
+        folders.push(folder);
+    }
+    let (page, summary) = (out.join("report.html"), out.join("summary.json"));
+    let mut report = Command::new(&program);
+    report.arg("report").args(&folders).arg("--out").arg(&page).arg("--summary").arg(&summary);
+    succeed(&mut report)?;
+    eprintln!("{:.0} s; {} and {}", started.elapsed().as_secs_f64(), page.display(), summary.display());
+    Ok(())
+}
+
+/// Rows of the quick pass: the baseline, the paper's method, its control.
+const QUICK: &str = "joint,neither,balgrad,joint+dropout";
+
+/// Builds the program as users get it.
+pub(crate) fn build() -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--package", "balgrad-trainer"]).current_dir(crate::root());
+    succeed(&mut cargo)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    Ok(target.join("release").join(format!("balgrad{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Runs a command to its end.
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", command.get_program().display());
+    }
+    Ok(())
+}
