@@ -6,6 +6,7 @@ mod evidence;
 mod losses;
 pub mod methods;
 mod mix;
+mod noise;
 mod outputs;
 mod settings;
 

@@ -66,7 +66,7 @@ pub(super) static ENTRY: Entry = Entry {
             name: "refresh",
             default: "1",
             kind: Kind::Count { min: 1, max: 1_000_000 },
-            about: "steps for which coefficients are kept; the steps between cost one backward pass",
+            about: "steps for which coefficients are kept; the steps between cost one backward pass (not with kl = symmetric or scope = layer)",
         },
     ],
     build: |s| Box::new(BalGrad::new(s)),
@@ -176,7 +176,8 @@ impl BalGrad {
 
 /// `max(0, −⟨g_T, g_kl⟩) / ‖g_kl‖²`, and 0 where the KL gradient is zero.
 fn off(task_kl: f64, kl_kl: f64) -> f64 {
-    if kl_kl > NO_GRADIENT { (-task_kl).max(0.0) / kl_kl } else { 0.0 }
+    let p = if kl_kl > NO_GRADIENT { (-task_kl).max(0.0) / kl_kl } else { 0.0 };
+    if p.is_finite() { p } else { 0.0 }
 }
 
 /// Cosines between task and KL gradient in modality `m`'s tower, before and after `g_T += p_b · g_kl` in each block.
@@ -204,8 +205,9 @@ impl Method for BalGrad {
             gram: GramScope::Towers,
             granularity: if self.scope == Scope::Layer { Granularity::Layer } else { Granularity::Role },
             leaves: self.scope == Scope::Representation,
-            // Without stop-gradient the divergences share blocks, and no one scalar has the mix as its gradient.
-            refresh: if self.symmetric { 1 } else { self.refresh },
+            // Without stop-gradient the divergences share blocks, and layers of one tower differ in coefficients: no one
+            // scalar has such a mix as its gradient.
+            refresh: if self.symmetric || self.scope == Scope::Layer { 1 } else { self.refresh },
             ..Needs::default()
         }
     }
@@ -265,7 +267,9 @@ impl Method for BalGrad {
 
     fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
         if self.share == Share::Validation {
-            self.measure = summary.val_loss.iter().map(|l| l.filter(|v| v.is_finite()).unwrap_or(0.0)).collect();
+            // A modality that was not measured must not pass for one that has nothing left to learn: all or none.
+            let measured = summary.val_loss.iter().map(|l| l.filter(|v| v.is_finite()));
+            self.measure = measured.collect::<Option<_>>().unwrap_or_default();
         }
         Ok(())
     }
