@@ -62,6 +62,14 @@ impl Balancer {
     /// # Errors
     /// When the outputs lack what the method needs, or shapes disagree.
     pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
+        let modality = |b: &BlockInfo| match b.role {
+            Role::Tower(m) | Role::Head(m) => m,
+            Role::Fused => 0,
+        };
+        if let Some(block) = self.infos.iter().find(|b| modality(b) >= outputs.modalities().max(1)) {
+            let (name, m, n) = (&block.name, modality(block), outputs.modalities());
+            return Err(Error::Msg(format!("block `{name}` belongs to modality {m}, but the outputs show {n}")));
+        }
         let objectives = self.method.objectives(outputs, labels)?;
         let losses = objectives.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
         let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));

@@ -141,7 +141,8 @@ pub struct Needs {
     pub refresh: usize,
 }
 
-/// What a method remembers between steps, for an exact resume.
+/// What a method remembers between steps, for an exact resume. Store the bits (`f64::to_bits`): JSON as `serde_json`
+/// reads it by default may lose the last one.
 pub type State = BTreeMap<String, Vec<f64>>;
 
 /// A balancing method: a rule that picks coefficients.
