@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod aggregate;
 mod balancer;
 mod block;
 mod evidence;
+mod linear;
 mod losses;
 pub mod methods;
 mod mix;

@@ -16,7 +16,7 @@
 //! share by gradient norm, projection per tower, `λ_uni = λ_kl = 1`, temperature 1. Multi-label: mean over labels of
 //! the Bernoulli divergence. Three and more modalities: the mean of the divergences from the others.
 
-use candle_core::{DType, Result};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Entry, GramScope, Method, Needs, Objective, Prediction, State};
 use crate::{
@@ -199,6 +199,23 @@ fn conflict(evidence: &Evidence<'_>, projections: &[f64], m: usize) -> Conflict 
     Conflict { before: cosine(0), after: cosine(1) }
 }
 
+/// Each modality's divergence from the others' mean opinion: `mean_{n≠m} KL(p_n ‖ p_m)`, targets held constant unless
+/// `symmetric`.
+pub(super) fn mutual(outputs: &Outputs, labels: &Labels, temperature: f64, symmetric: bool) -> Result<Vec<Tensor>> {
+    let others = (outputs.modalities() as f64 - 1.0).max(1.0);
+    let mut divergences = Vec::with_capacity(outputs.modalities());
+    for (m, own) in outputs.own.iter().enumerate() {
+        // A single modality has nobody to agree with: its divergence is zero.
+        let mut sum = own.zeros_like()?.sum_all()?;
+        for (_, teacher) in outputs.own.iter().enumerate().filter(|(n, _)| *n != m) {
+            let teacher = if symmetric { teacher.clone() } else { teacher.detach() };
+            sum = (sum + (kl_divergence(&teacher, own, labels, temperature)? / others)?)?;
+        }
+        divergences.push(sum);
+    }
+    Ok(divergences)
+}
+
 impl Method for BalGrad {
     fn needs(&self) -> Needs {
         Needs {
@@ -218,7 +235,7 @@ impl Method for BalGrad {
         let uni = Objective::sum("uni", own)?;
         match self.share {
             Share::Loss => {
-                let value = |l: &candle_core::Tensor| l.to_dtype(DType::F64)?.to_scalar();
+                let value = |l: &Tensor| l.to_dtype(DType::F64)?.to_scalar();
                 self.measure = uni.parts.iter().map(value).collect::<Result<_>>()?;
             }
             Share::Confidence => {
@@ -230,18 +247,7 @@ impl Method for BalGrad {
             }
             Share::Norm | Share::Validation | Share::Uniform => {}
         }
-        let others = (outputs.modalities() as f64 - 1.0).max(1.0);
-        let mut divergences = Vec::with_capacity(outputs.modalities());
-        for (m, own) in outputs.own.iter().enumerate() {
-            // A single modality has nobody to agree with: its divergence from itself is zero.
-            let teachers = outputs.own.iter().enumerate().filter(|(n, _)| *n != m || outputs.modalities() == 1);
-            let mut sum = own.zeros_like()?.sum_all()?;
-            for (_, teacher) in teachers {
-                let teacher = if self.symmetric { teacher.clone() } else { teacher.detach() };
-                sum = (sum + (kl_divergence(&teacher, own, labels, self.temperature)? / others)?)?;
-            }
-            divergences.push(sum);
-        }
+        let divergences = mutual(outputs, labels, self.temperature, self.symmetric)?;
         let mut kl = Objective::sum("kl", divergences)?;
         if self.symmetric {
             kl.parts.clear();
