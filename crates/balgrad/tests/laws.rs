@@ -446,3 +446,35 @@ fn outputs_that_lack_what_a_method_needs_are_an_error() {
         }
     }
 }
+
+/// BalGrad's coefficients do not depend on the gradients' size: shares are ratios, and so are projections.
+#[test]
+fn balgrads_coefficients_are_free_of_scale() {
+    let model = Model::random(3, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let outputs = model.outputs(&vars, false).unwrap();
+    let entry = find("balgrad").unwrap();
+    for given in variants(entry) {
+        let granularity = entry.with(&given).unwrap().needs().granularity;
+        let infos: Vec<BlockInfo> = blocks(&vars, granularity).iter().map(Block::info).collect();
+        let coefficients = |s: f64| {
+            let mut method = entry.with(&given).unwrap();
+            method.objectives(&outputs, &model.labels(DType::F32)).unwrap();
+            let table = |b: usize| -> Vec<f64> {
+                let rows = [[1.0, 0.2, b as f64], [0.3, 1.5, -1.0], [-0.9, 0.1 * b as f64, -0.4]];
+                let inner = |i: usize| (0..3).map(|c| s * rows[i / 3][c] * s * rows[i % 3][c]).sum();
+                (0..9).map(inner).collect()
+            };
+            let gram: Vec<Vec<f64>> = (0..infos.len()).map(table).collect();
+            let losses = [1.0, 1.0, 1.0];
+            let evidence =
+                Evidence { step: 0, epoch: 0, seed: 0, modalities: 2, losses: &losses, blocks: &infos, gram: &gram };
+            method.mix(&evidence).unwrap().coefficients.concat()
+        };
+        let at_one = coefficients(1.0);
+        for s in [1e-6, 1e6] {
+            let near = coefficients(s).iter().zip(&at_one).all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + b.abs()));
+            assert!(near, "{given:?}: {:?} against {at_one:?}", coefficients(s));
+        }
+    }
+}
