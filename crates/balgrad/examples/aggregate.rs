@@ -36,7 +36,7 @@ fn main() -> Result<()> {
             }
         }
         let at = point.to_vec1::<f32>()?;
-        let left = losses(&point)?.iter().map(|l| l.to_scalar::<f32>()).collect::<Result<Vec<_>>>()?;
+        let left = losses(&point)?.iter().map(Tensor::to_scalar::<f32>).collect::<Result<Vec<_>>>()?;
         println!("{name:10} {:7.3} {:7.3}   {left:.3?}", at[0], at[1]);
     }
     Ok(())

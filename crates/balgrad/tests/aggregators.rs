@@ -132,10 +132,12 @@ fn problems() -> impl Iterator<Item = Rows> {
     (0..120).map(|s| gradients(s, 2 + s as usize % 4, 1 + s as usize % 5))
 }
 
+type AnyRule = Box<dyn Fn(&[f64], usize) -> Vec<f64>>;
+
 /// All rules, the drawn ones over the fixed order 0, 1, 2, …
-fn all_rules() -> Vec<(&'static str, Box<dyn Fn(&[f64], usize) -> Vec<f64>>)> {
+fn all_rules() -> Vec<(&'static str, AnyRule)> {
     let orders = |k: usize| -> Vec<Vec<usize>> { (0..k).map(|i| (0..k).filter(|j| *j != i).collect()).collect() };
-    let mut rules: Vec<(&'static str, Box<dyn Fn(&[f64], usize) -> Vec<f64>>)> = Vec::new();
+    let mut rules: Vec<(&'static str, AnyRule)> = Vec::new();
     for (name, rule) in RULES {
         rules.push((name, Box::new(rule)));
     }
@@ -375,7 +377,7 @@ fn any_losses_can_be_aggregated() {
         loss(&[-3.0, 0.5, 1.0], 1.0),
     ];
     let mut aggregation = Aggregation::new(Box::new(upgrad::UpGrad), vec![shared.clone(), stranger.clone()], 0);
-    let store = aggregation.backward(&losses, &[head.clone()]).unwrap();
+    let store = aggregation.backward(&losses, std::slice::from_ref(&head)).unwrap();
     let expected = direction(&rows, &upgrad::weights(&gram(&rows), 2));
     let got: Vec<f32> = store.get(shared.as_tensor()).unwrap().to_vec1().unwrap();
     assert!(got.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{got:?} {expected:?}");

@@ -91,7 +91,11 @@ fn balancer(name: &str, given: &[(&str, &str)], vars: &[candle_core::Var]) -> Ba
 
 /// Random problems: both label forms, with and without weights, additive and gated fusion.
 fn problems() -> impl Iterator<Item = Model> {
-    (0..48).map(|s| Model::random(s, 2 + s as usize % 3, s % 2 == 1, s % 3 == 1, s % 4 > 1))
+    many_problems(48)
+}
+
+fn many_problems(count: u64) -> impl Iterator<Item = Model> {
+    (0..count).map(|s| Model::random(s, 2 + s as usize % 3, s % 2 == 1, s % 3 == 1, s % 4 > 1))
 }
 
 #[test]
@@ -450,7 +454,7 @@ fn balgrad_is_the_papers_two_equations() {
 fn projection_leaves_no_conflict() {
     let mut before = 0;
     for (scope, units) in [("block", &[&[0usize, 1][..], &[2, 3]][..]), ("global", &[&[0, 1, 2, 3]])] {
-        for model in problems() {
+        for model in many_problems(200) {
             let vars = model.vars(DType::F64);
             let outputs = model.outputs(&vars, false).unwrap();
             // A small KL weight leaves little but g_T^⊥ itself, so that rounding stays that of g_T.

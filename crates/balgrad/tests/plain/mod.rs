@@ -1,5 +1,5 @@
 //! A two-tower model in plain f64 arithmetic, gradients written out by hand: the oracle shares no line with the crate.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::needless_range_loop)]
 
 pub mod model;
 

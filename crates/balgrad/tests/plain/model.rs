@@ -178,7 +178,7 @@ impl Model {
         let embeddings = vec![tower(0)?, tower(1)?];
         let leaves = embeddings.iter().map(|e| Var::from_tensor(&e.detach())).collect::<Result<Vec<_>>>()?;
         let e: Vec<&Tensor> =
-            if cut { leaves.iter().map(|v| v.as_tensor()).collect() } else { embeddings.iter().collect() };
+            if cut { leaves.iter().map(Var::as_tensor).collect() } else { embeddings.iter().collect() };
         let part = |m: usize| e[m].matmul(&vars[F[m]]);
         let mut fused = (part(0)? + part(1)?)?.broadcast_add(&vars[BIAS])?;
         let half = (vars[BIAS].as_tensor() * 0.5)?;
