@@ -3,11 +3,9 @@
 use balgrad_kernels::{blend, gram};
 use candle_core::backprop::GradStore;
 use candle_core::{Error, Result, Tensor};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 use crate::methods::{GramScope, Objective};
+use crate::noise::noise;
 use crate::{Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Needs, Outputs, Role, State};
 
 /// What happened in the last step, for the log.
@@ -64,13 +62,30 @@ impl Balancer {
     /// # Errors
     /// When the outputs lack what the method needs, or shapes disagree.
     pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
+        let modality = |b: &BlockInfo| match b.role {
+            Role::Tower(m) | Role::Head(m) => m,
+            Role::Fused => 0,
+        };
+        if let Some(block) = self.infos.iter().find(|b| modality(b) >= outputs.modalities().max(1)) {
+            let (name, m, n) = (&block.name, modality(block), outputs.modalities());
+            return Err(Error::Msg(format!("block `{name}` belongs to modality {m}, but the outputs show {n}")));
+        }
         let objectives = self.method.objectives(outputs, labels)?;
         let losses = objectives.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
         let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));
-        let (grads, mix, passes) = match kept {
-            Some(mix) => (self.one_scalar(&objectives, &mix, outputs)?, mix, 1),
-            None => {
-                let (grads, mix) = self.exact(&objectives, &losses, outputs)?;
+        // Coefficients that do not depend on gradients are known before any backward pass; where all blocks share
+        // them, the mix is the gradient of one scalar.
+        let early = match self.needs.gram {
+            GramScope::None => Some(self.mix(&losses, &[], outputs.modalities())?),
+            GramScope::Towers | GramScope::All => None,
+        };
+        let (grads, mix, passes) = match (kept, early) {
+            (Some(mix), _) => (self.one_scalar(&objectives, &mix, outputs)?, mix, 1),
+            (None, Some(mix)) if objectives.len() > 1 && mix.noise == 0.0 && all_equal(&mix.coefficients) => {
+                (self.weighted(&objectives, &mix, outputs)?, mix, 1)
+            }
+            (None, early) => {
+                let (grads, mix) = self.exact(&objectives, &losses, early, outputs)?;
                 (grads, mix, objectives.len())
             }
         };
@@ -114,19 +129,47 @@ impl Balancer {
         let Some([step, epoch]) = state.get("balancer.step").map(Vec::as_slice) else {
             return Err(Error::Msg("the state holds no `balancer.step`".into()));
         };
-        (self.step, self.epoch) = (*step as usize, *epoch as usize);
-        if let (Some(flat), Some(scale)) = (state.get("balancer.kept"), state.get("balancer.kept_scale")) {
-            let width = flat.len() / self.blocks.len().max(1);
-            let mut mix = Mix::uniform(&self.infos, &[]);
-            mix.coefficients = flat.chunks(width.max(1)).map(<[f64]>::to_vec).collect();
-            mix.step_scale.clone_from(scale);
-            self.kept = Some(mix);
+        let kept = match (state.get("balancer.kept"), state.get("balancer.kept_scale")) {
+            (Some(flat), Some(scale)) => {
+                let blocks = self.blocks.len();
+                if scale.len() != blocks || blocks == 0 || flat.len() % blocks != 0 {
+                    return Err(Error::Msg(format!(
+                        "the state holds coefficients for other blocks than these {blocks}"
+                    )));
+                }
+                let mut mix = Mix::uniform(&self.infos, &[]);
+                mix.coefficients = flat.chunks((flat.len() / blocks).max(1)).map(<[f64]>::to_vec).collect();
+                mix.step_scale.clone_from(scale);
+                Some(mix)
+            }
+            _ => None,
+        };
+        self.method.restore(state)?;
+        (self.step, self.epoch, self.kept) = (*step as usize, *epoch as usize, kept);
+        Ok(())
+    }
+
+    /// The method's answer, checked for its shape.
+    fn mix(&mut self, losses: &[f64], gram: &[Vec<f64>], modalities: usize) -> Result<Mix> {
+        let (step, epoch, seed) = (self.step, self.epoch, self.seed);
+        let mix = self.method.mix(&Evidence { step, epoch, seed, modalities, losses, blocks: &self.infos, gram })?;
+        let blocks = self.blocks.len();
+        let fits = mix.coefficients.len() == blocks && mix.step_scale.len() == blocks;
+        if !fits || mix.coefficients.iter().any(|row| row.len() != losses.len()) {
+            let k = losses.len();
+            return Err(Error::Msg(format!("the method's mix does not fit {blocks} blocks and {k} objectives")));
         }
-        self.method.restore(state)
+        Ok(mix)
     }
 
     /// One backward per objective, one Gram matrix and one blend per block.
-    fn exact(&mut self, objectives: &[Objective], losses: &[f64], outputs: &Outputs) -> Result<(GradStore, Mix)> {
+    fn exact(
+        &mut self,
+        objectives: &[Objective],
+        losses: &[f64],
+        early: Option<Mix>,
+        outputs: &Outputs,
+    ) -> Result<(GradStore, Mix)> {
         let mut stores = objectives.iter().map(|o| o.loss.backward()).collect::<Result<Vec<_>>>()?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -138,24 +181,18 @@ impl Balancer {
             let row = |store: &mut GradStore| tensors.iter().map(|t| store.remove(t)).collect::<Vec<_>>();
             rows_of.push(stores.iter_mut().map(row).collect::<Vec<_>>());
         }
-        let mut grams = Vec::with_capacity(self.blocks.len());
-        for (block, rows) in self.blocks.iter().zip(&rows_of) {
-            let wanted = match self.needs.gram {
-                GramScope::None => false,
-                GramScope::Towers => matches!(block.role, Role::Tower(_)),
-                GramScope::All => true,
-            };
-            let rows: Vec<&[Option<Tensor>]> = rows.iter().map(Vec::as_slice).collect();
-            grams.push(if wanted { gram(&rows)? } else { Vec::new() });
-        }
-        let mix = self.method.mix(&Evidence {
-            step: self.step,
-            epoch: self.epoch,
-            modalities: outputs.modalities(),
-            losses,
-            blocks: &self.infos,
-            gram: &grams,
-        })?;
+        let mix = match early {
+            Some(mix) => mix,
+            None => {
+                let grams = self.blocks.iter().zip(&rows_of).map(|(block, rows)| {
+                    let wanted = self.needs.gram == GramScope::All || matches!(block.role, Role::Tower(_));
+                    let rows: Vec<&[Option<Tensor>]> = rows.iter().map(Vec::as_slice).collect();
+                    if wanted { gram(&rows) } else { Ok(Vec::new()) }
+                });
+                let grams = grams.collect::<Result<Vec<_>>>()?;
+                self.mix(losses, &grams, outputs.modalities())?
+            }
+        };
         let mut blended = Vec::with_capacity(self.blocks.len());
         for (b, rows) in rows_of.into_iter().enumerate() {
             let coefficients = &mix.coefficients[b];
@@ -163,10 +200,14 @@ impl Balancer {
                 Role::Tower(_) if mix.noise != 0.0 => noise(&rows, mix.noise, (self.seed, self.step, b))?,
                 _ => Vec::new(),
             };
-            let mut gradient = if let ([row], [1.0]) = (rows.as_slice(), coefficients.as_slice()) {
-                row.clone()
-            } else {
-                blend(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), coefficients)?
+            // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
+            let weighed = rows.iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
+            let (rows, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
+                weighed.map(|(r, c)| (r.as_slice(), *c)).unzip();
+            let mut gradient = match (rows.as_slice(), coefficients.as_slice()) {
+                ([], _) => vec![None; self.blocks[b].vars.len()],
+                ([row], [1.0]) => row.to_vec(),
+                _ => blend(&rows, &coefficients)?,
             };
             for (g, n) in gradient.iter_mut().zip(noise) {
                 if let (Some(g), Some(n)) = (g, n) {
@@ -178,21 +219,34 @@ impl Balancer {
         Ok((self.collect(blended, outputs)?, mix))
     }
 
+    /// The gradient of `Σ_i c_i L_i`, for coefficients that all blocks share.
+    fn weighted(&self, objectives: &[Objective], mix: &Mix, outputs: &Outputs) -> Result<GradStore> {
+        let shared = mix.coefficients.first().into_iter().flatten();
+        self.backward_of(objectives.iter().map(|o| &o.loss).zip(shared.copied()), outputs)
+    }
+
     /// The gradient of the one scalar that kept coefficients make of the objectives. Own heads receive the
     /// coefficients of their tower.
     fn one_scalar(&self, objectives: &[Objective], mix: &Mix, outputs: &Outputs) -> Result<GradStore> {
         let tower = |m: usize| self.infos.iter().position(|b| b.role == Role::Tower(m)).unwrap_or(0);
-        let mut scalar: Option<Tensor> = None;
+        let mut terms = Vec::new();
         for (i, objective) in objectives.iter().enumerate() {
-            let whole = [objective.loss.clone()];
-            let parts = if objective.parts.is_empty() { &whole[..] } else { &objective.parts[..] };
-            for (m, part) in parts.iter().enumerate() {
-                let term = (part * mix.coefficients[tower(m)][i])?;
-                scalar = Some(match scalar {
-                    None => term,
-                    Some(sum) => (sum + term)?,
-                });
-            }
+            let whole = std::slice::from_ref(&objective.loss);
+            let parts = if objective.parts.is_empty() { whole } else { &objective.parts[..] };
+            terms.extend(parts.iter().enumerate().map(|(m, part)| (part, mix.coefficients[tower(m)][i])));
+        }
+        self.backward_of(terms.into_iter(), outputs)
+    }
+
+    /// One backward pass of a weighted sum.
+    fn backward_of<'a>(&self, terms: impl Iterator<Item = (&'a Tensor, f64)>, outputs: &Outputs) -> Result<GradStore> {
+        let mut scalar: Option<Tensor> = None;
+        for (loss, c) in terms.filter(|(_, c)| *c != 0.0) {
+            let term = if c == 1.0 { loss.clone() } else { (loss * c)? };
+            scalar = Some(match scalar {
+                None => term,
+                Some(sum) => (sum + term)?,
+            });
         }
         let Some(scalar) = scalar else { return Ok(GradStore::default()) };
         let mut store = scalar.backward()?;
@@ -239,26 +293,6 @@ impl Balancer {
     }
 }
 
-/// Gaussian noise like the first objective's gradient in size: `factor` times its sample standard deviation, per
-/// tensor, seeded by what the step is.
-fn noise(rows: &[Vec<Option<Tensor>>], factor: f64, key: (u64, usize, usize)) -> Result<Vec<Option<Tensor>>> {
-    let (seed, step, block) = key;
-    let Some(first) = rows.first() else { return Ok(Vec::new()) };
-    let one = |(i, g): (usize, &Option<Tensor>)| {
-        let Some(g) = g else { return Ok(None) };
-        let flat = g.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?;
-        let n = flat.len() as f64;
-        let mean = flat.iter().map(|&v| f64::from(v)).sum::<f64>() / n.max(1.0);
-        let variance = flat.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let deviation = (factor * variance.sqrt()) as f32;
-        let mut bytes = [0u8; 32];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip([seed, step as u64, block as u64, i as u64]) {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
-        let mut rng = ChaCha8Rng::from_seed(bytes);
-        let draw = || -> f32 { StandardNormal.sample(&mut rng) };
-        let values: Vec<f32> = std::iter::repeat_with(draw).take(flat.len()).map(|v| v * deviation).collect();
-        Tensor::from_vec(values, g.shape(), g.device())?.to_dtype(g.dtype()).map(Some)
-    };
-    first.iter().enumerate().map(one).collect()
+fn all_equal(rows: &[Vec<f64>]) -> bool {
+    rows.windows(2).all(|pair| pair[0] == pair[1])
 }

@@ -9,6 +9,8 @@ pub struct Evidence<'a> {
     pub step: usize,
     /// Epochs finished before this one.
     pub epoch: usize,
+    /// The run's seed, for methods that leave something to chance: with `step` it decides a draw.
+    pub seed: u64,
     /// The number of modalities.
     pub modalities: usize,
     /// The value of each objective, in the order of [`Method::objectives`](crate::Method::objectives).

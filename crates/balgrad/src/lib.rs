@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+pub mod aggregate;
 mod balancer;
 mod block;
 mod evidence;
+mod linear;
 mod losses;
 pub mod methods;
 mod mix;
+mod noise;
 mod outputs;
 mod settings;
 

@@ -6,11 +6,12 @@ use candle_core::{Result, Tensor};
 
 use crate::Labels;
 
-/// `log σ(z)`, stable for any `z`: `min(z, 0) − log(1 + e^−|z|)`.
+/// `log σ(z) = −m − log(e^−m + e^(−z−m))` with `m = max(0, −z)` held constant: stable for any `z`, and smooth where
+/// `|z|` and `max(z, 0)` have a kink that automatic differentiation answers wrongly (`z = 0`: a fresh head).
 fn log_sigmoid(z: &Tensor) -> Result<Tensor> {
-    let negative = z.neg()?.relu()?.neg()?;
-    let soft = (z.abs()?.neg()?.exp()? + 1.0)?.log()?;
-    negative - soft
+    let m = z.detach().neg()?.relu()?;
+    let sum = (m.neg()?.exp()? + (z + &m)?.neg()?.exp()?)?;
+    (sum.log()? + m)?.neg()
 }
 
 /// Cross-entropy of `logits` `[batch, classes]`, a scalar: softmax cross-entropy averaged over the batch
@@ -26,7 +27,8 @@ pub fn cross_entropy(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
                 None => picked.mean_all()?.neg(),
                 Some(weights) => {
                     let w = weights.index_select(ids, 0)?;
-                    (picked * &w)?.sum_all()?.neg()?.div(&w.sum_all()?)
+                    // A batch without any weight has no loss, rather than 0/0.
+                    (picked * &w)?.sum_all()?.neg()?.div(&w.sum_all()?.maximum(1e-30)?)
                 }
             }
         }

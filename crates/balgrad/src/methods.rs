@@ -8,16 +8,50 @@ use crate::{
     EpochSummary, Evidence, Granularity, Labels, Mix, Outputs, Setting, SettingError, Settings, Value, nearest,
 };
 
+mod aggregated;
 mod agm;
+pub mod aligned_mtl;
 mod balgrad;
+pub mod cagrad;
+pub mod dualproj;
+pub mod dwa;
+pub mod gradnorm;
+pub mod gradvac;
+pub mod imtl_g;
 mod joint;
+pub mod mgda;
 mod mslr;
 mod multi_loss;
+pub mod nash_mtl;
 mod ogm;
+pub mod pcgrad;
+pub mod rlw;
+pub mod uncertainty;
+pub mod upgrad;
 
 /// Every method, in the order in which tables show them.
-pub static METHODS: &[&Entry] =
-    &[&joint::ENTRY, &multi_loss::ENTRY, &mslr::ENTRY, &ogm::OGM, &ogm::OGM_GE, &agm::ENTRY, &balgrad::ENTRY];
+pub static METHODS: &[&Entry] = &[
+    &joint::ENTRY,
+    &multi_loss::ENTRY,
+    &mslr::ENTRY,
+    &ogm::OGM,
+    &ogm::OGM_GE,
+    &agm::ENTRY,
+    &balgrad::ENTRY,
+    &pcgrad::ENTRY,
+    &mgda::ENTRY,
+    &cagrad::ENTRY,
+    &nash_mtl::ENTRY,
+    &upgrad::ENTRY,
+    &dualproj::ENTRY,
+    &aligned_mtl::ENTRY,
+    &imtl_g::ENTRY,
+    &gradvac::ENTRY,
+    &gradnorm::ENTRY,
+    &uncertainty::ENTRY,
+    &dwa::ENTRY,
+    &rlw::ENTRY,
+];
 
 /// A row of the table of methods: all that help, docs, checks and benchmarks know of one.
 #[derive(Debug)]
@@ -141,7 +175,8 @@ pub struct Needs {
     pub refresh: usize,
 }
 
-/// What a method remembers between steps, for an exact resume.
+/// What a method remembers between steps, for an exact resume. Store the bits (`f64::to_bits`): JSON as `serde_json`
+/// reads it by default may lose the last one.
 pub type State = BTreeMap<String, Vec<f64>>;
 
 /// A balancing method: a rule that picks coefficients.

@@ -32,16 +32,17 @@ impl Mix {
         }
     }
 
-    /// Multiplies every tower of modality `m` by `factors[m]`: on its gradient, or on its learning rate if
-    /// `on_step`.
+    /// Multiplies every tower of modality `m` by `factors[m]` (1 where it has none): on its gradient, or on its
+    /// learning rate if `on_step`.
     #[must_use]
     pub fn scale_towers(mut self, blocks: &[BlockInfo], factors: &[f64], on_step: bool) -> Self {
         for (b, block) in blocks.iter().enumerate() {
             if let Role::Tower(m) = block.role {
+                let factor = factors.get(m).copied().unwrap_or(1.0);
                 if on_step {
-                    self.step_scale[b] *= factors[m];
+                    self.step_scale[b] *= factor;
                 } else {
-                    self.coefficients[b].iter_mut().for_each(|c| *c *= factors[m]);
+                    self.coefficients[b].iter_mut().for_each(|c| *c *= factor);
                 }
             }
         }

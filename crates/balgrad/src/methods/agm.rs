@@ -11,7 +11,8 @@
 //! `∇_m = ½(k_v + k_l)·∇_m L + ½(k_m − k_other)·∇_m ⟨sg[∂L/∂z], z(m alone)⟩`: a second objective.
 //!
 //! Deviations. The fused head itself is not modulated. Multi-label: binary cross-entropy takes the place of
-//! cross-entropy. Three and more modalities: `c_other` is the mean of the others, additive fusions only.
+//! cross-entropy. Three and more modalities: `c_other` is the mean of the others, additive fusions only. `apply = step`
+//! needs additive logits too: elsewhere the factors act on the gradient. The first step has no running mean: `k = 1`.
 
 use candle_core::{Error, Result, Tensor, Var};
 
@@ -52,8 +53,11 @@ pub(super) static ENTRY: Entry = Entry {
     },
 };
 
-/// The exponent's upper bound, as in the published code.
+/// Upper bound of `τ − r`, as in the published code.
 const CEILING: f64 = 10.0;
+
+/// Upper bound of `α(τ − r)`: beyond it `k` leaves the range of f32.
+const EXPONENT: f64 = 80.0;
 
 struct Agm {
     alpha: f64,
@@ -69,7 +73,10 @@ struct Agm {
 
 /// How far the others' cross-entropy lies above modality `m`'s.
 fn lead(losses: &[f64], m: usize) -> f64 {
-    let others = (losses.iter().sum::<f64>() - losses[m]) / (losses.len() as f64 - 1.0).max(1.0);
+    if losses.len() < 2 {
+        return 0.0;
+    }
+    let others = (losses.iter().sum::<f64>() - losses[m]) / (losses.len() as f64 - 1.0);
     others - losses[m]
 }
 
@@ -78,7 +85,7 @@ impl Agm {
         let factor = |m| {
             let ahead = lead(&self.current, m).exp();
             let usual = if self.seen > 0.0 { lead(&self.mean, m).exp() } else { ahead };
-            let k = (self.alpha * (usual - ahead).min(CEILING)).exp();
+            let k = (self.alpha * (usual - ahead).min(CEILING)).min(EXPONENT).exp();
             // Two infinite ratios have no difference; the modality is then left as it is.
             if k.is_nan() { 1.0 } else { k }
         };
@@ -86,6 +93,10 @@ impl Agm {
     }
 
     fn remember(&mut self) {
+        // One diverged batch must not spoil the mean for good.
+        if self.current.iter().any(|c| !c.is_finite()) {
+            return;
+        }
         self.mean.resize(self.current.len(), 0.0);
         self.seen += 1.0;
         for (mean, c) in self.mean.iter_mut().zip(&self.current) {
@@ -133,7 +144,8 @@ impl Method for Agm {
         let mut mix = Mix::uniform(evidence.blocks, &[1.0, 0.0]);
         for (row, block) in mix.coefficients.iter_mut().zip(evidence.blocks) {
             if let Role::Tower(m) = block.role {
-                let (own, other) = (factors[m], factors[1 - m]);
+                let factor = |m: usize| factors.get(m).copied().unwrap_or(1.0);
+                let (own, other) = (factor(m), factor(1_usize.wrapping_sub(m)));
                 *row = vec![0.5 * (own + other), 0.5 * (own - other)];
             }
         }

@@ -16,7 +16,7 @@
 //! share by gradient norm, projection per tower, `λ_uni = λ_kl = 1`, temperature 1. Multi-label: mean over labels of
 //! the Bernoulli divergence. Three and more modalities: the mean of the divergences from the others.
 
-use candle_core::{DType, Result};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Entry, GramScope, Method, Needs, Objective, Prediction, State};
 use crate::{
@@ -66,7 +66,7 @@ pub(super) static ENTRY: Entry = Entry {
             name: "refresh",
             default: "1",
             kind: Kind::Count { min: 1, max: 1_000_000 },
-            about: "steps for which coefficients are kept; the steps between cost one backward pass",
+            about: "steps for which coefficients are kept; the steps between cost one backward pass (not with kl = symmetric or scope = layer)",
         },
     ],
     build: |s| Box::new(BalGrad::new(s)),
@@ -176,7 +176,8 @@ impl BalGrad {
 
 /// `max(0, −⟨g_T, g_kl⟩) / ‖g_kl‖²`, and 0 where the KL gradient is zero.
 fn off(task_kl: f64, kl_kl: f64) -> f64 {
-    if kl_kl > NO_GRADIENT { (-task_kl).max(0.0) / kl_kl } else { 0.0 }
+    let p = if kl_kl > NO_GRADIENT { (-task_kl).max(0.0) / kl_kl } else { 0.0 };
+    if p.is_finite() { p } else { 0.0 }
 }
 
 /// Cosines between task and KL gradient in modality `m`'s tower, before and after `g_T += p_b · g_kl` in each block.
@@ -198,14 +199,32 @@ fn conflict(evidence: &Evidence<'_>, projections: &[f64], m: usize) -> Conflict 
     Conflict { before: cosine(0), after: cosine(1) }
 }
 
+/// Each modality's divergence from the others' mean opinion: `mean_{n≠m} KL(p_n ‖ p_m)`, targets held constant unless
+/// `symmetric`.
+pub(super) fn mutual(outputs: &Outputs, labels: &Labels, temperature: f64, symmetric: bool) -> Result<Vec<Tensor>> {
+    let others = (outputs.modalities() as f64 - 1.0).max(1.0);
+    let mut divergences = Vec::with_capacity(outputs.modalities());
+    for (m, own) in outputs.own.iter().enumerate() {
+        // A single modality has nobody to agree with: its divergence is zero.
+        let mut sum = own.zeros_like()?.sum_all()?;
+        for (_, teacher) in outputs.own.iter().enumerate().filter(|(n, _)| *n != m) {
+            let teacher = if symmetric { teacher.clone() } else { teacher.detach() };
+            sum = (sum + (kl_divergence(&teacher, own, labels, temperature)? / others)?)?;
+        }
+        divergences.push(sum);
+    }
+    Ok(divergences)
+}
+
 impl Method for BalGrad {
     fn needs(&self) -> Needs {
         Needs {
             gram: GramScope::Towers,
             granularity: if self.scope == Scope::Layer { Granularity::Layer } else { Granularity::Role },
             leaves: self.scope == Scope::Representation,
-            // Without stop-gradient the divergences share blocks, and no one scalar has the mix as its gradient.
-            refresh: if self.symmetric { 1 } else { self.refresh },
+            // Without stop-gradient the divergences share blocks, and layers of one tower differ in coefficients: no one
+            // scalar has such a mix as its gradient.
+            refresh: if self.symmetric || self.scope == Scope::Layer { 1 } else { self.refresh },
             ..Needs::default()
         }
     }
@@ -216,7 +235,7 @@ impl Method for BalGrad {
         let uni = Objective::sum("uni", own)?;
         match self.share {
             Share::Loss => {
-                let value = |l: &candle_core::Tensor| l.to_dtype(DType::F64)?.to_scalar();
+                let value = |l: &Tensor| l.to_dtype(DType::F64)?.to_scalar();
                 self.measure = uni.parts.iter().map(value).collect::<Result<_>>()?;
             }
             Share::Confidence => {
@@ -228,18 +247,7 @@ impl Method for BalGrad {
             }
             Share::Norm | Share::Validation | Share::Uniform => {}
         }
-        let others = (outputs.modalities() as f64 - 1.0).max(1.0);
-        let mut divergences = Vec::with_capacity(outputs.modalities());
-        for (m, own) in outputs.own.iter().enumerate() {
-            // A single modality has nobody to agree with: its divergence from itself is zero.
-            let teachers = outputs.own.iter().enumerate().filter(|(n, _)| *n != m || outputs.modalities() == 1);
-            let mut sum = own.zeros_like()?.sum_all()?;
-            for (_, teacher) in teachers {
-                let teacher = if self.symmetric { teacher.clone() } else { teacher.detach() };
-                sum = (sum + (kl_divergence(&teacher, own, labels, self.temperature)? / others)?)?;
-            }
-            divergences.push(sum);
-        }
+        let divergences = mutual(outputs, labels, self.temperature, self.symmetric)?;
         let mut kl = Objective::sum("kl", divergences)?;
         if self.symmetric {
             kl.parts.clear();
@@ -265,7 +273,9 @@ impl Method for BalGrad {
 
     fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
         if self.share == Share::Validation {
-            self.measure = summary.val_loss.iter().map(|l| l.filter(|v| v.is_finite()).unwrap_or(0.0)).collect();
+            // A modality that was not measured must not pass for one that has nothing left to learn: all or none.
+            let measured = summary.val_loss.iter().map(|l| l.filter(|v| v.is_finite()));
+            self.measure = measured.collect::<Option<_>>().unwrap_or_default();
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(super) static ENTRY: Entry = Entry {
     build: |_| Box::new(Joint),
 };
 
-struct Joint;
+pub(super) struct Joint;
 
 impl Method for Joint {
     fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {

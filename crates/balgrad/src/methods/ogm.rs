@@ -74,8 +74,9 @@ impl Ogm {
     }
 
     fn factor(&self, m: usize) -> f64 {
-        let others = (self.scores.iter().sum::<f64>() - self.scores[m]) / (self.scores.len() as f64 - 1.0).max(1.0);
-        let ratio = self.scores[m] / others;
+        let (Some(score), 2..) = (self.scores.get(m), self.scores.len()) else { return 1.0 };
+        let others = (self.scores.iter().sum::<f64>() - score) / (self.scores.len() as f64 - 1.0);
+        let ratio = score / others;
         if ratio > 1.0 { 1.0 - (self.alpha * ratio).tanh() } else { 1.0 }
     }
 }

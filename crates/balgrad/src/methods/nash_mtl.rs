@@ -1,0 +1,83 @@
+//! Nash-MTL, multi-task learning as a bargaining game (Navon et al., ICML 2022).
+//!
+//! The Nash bargaining solution weighs by the `α > 0` with `Gα = 1/α` (elementwise), which is the one minimum of
+//! `½αᵀGα − Σ log α_i`, a self-concordant function: damped Newton steps find it from anywhere. The direction then has
+//! norm `√k`, whatever the gradients' size, and is cut to `max_norm` as in the published code.
+//!
+//! Deviations. The published code solves a sequence of convex relaxations, 20 at most, and may stop short; this solves
+//! the equation itself, in every step. Objectives without a gradient have no part in the bargain and weight 0.
+
+use super::Entry;
+use super::aggregated::{Aggregated, entry};
+use crate::aggregate::{Aggregator, Round};
+use crate::linear::{apply, dot, normalized, solve};
+use crate::{Kind, Setting};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "nash-mtl",
+    about: "the Nash bargaining solution between objectives",
+    paper: "Navon et al., ICML 2022",
+    settings: &[Setting {
+        name: "max_norm",
+        default: "1",
+        kind: Kind::Number { min: 0.0, max: 1e6 },
+        about: "largest norm of the direction; 0: no limit",
+    }],
+    build: |s| Box::new(Aggregated(NashMtl { max_norm: s.number("max_norm") })),
+    ..entry()
+};
+
+/// The rule as an [`Aggregator`].
+#[derive(Debug, Clone, Copy)]
+pub struct NashMtl {
+    /// Largest norm of the direction; 0: no limit.
+    pub max_norm: f64,
+}
+
+impl Default for NashMtl {
+    fn default() -> Self {
+        Self { max_norm: 1.0 }
+    }
+}
+
+impl Aggregator for NashMtl {
+    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
+        let mut alpha = weights(round.gram, round.objectives());
+        let norm = dot(&alpha, &apply(round.gram, &alpha)).max(0.0).sqrt();
+        if self.max_norm > 0.0 && norm > self.max_norm {
+            alpha.iter_mut().for_each(|a| *a *= self.max_norm / norm);
+        }
+        alpha
+    }
+}
+
+/// Past this (relative) size a weight no longer changes the direction: opposed gradients have no finite solution.
+const LARGEST: f64 = 1e8;
+
+/// The solution of `Gα = 1/α` from a Gram matrix `k × k`.
+pub fn weights(gram: &[f64], k: usize) -> Vec<f64> {
+    let mut alpha = vec![0.0; k];
+    let Some((scaled, mean)) = normalized(gram, k) else { return alpha };
+    let live: Vec<usize> = (0..k).filter(|i| scaled[i * k + i] > 1e-30).collect();
+    let n = live.len();
+    let g: Vec<f64> = (0..n * n).map(|i| scaled[live[i / n] * k + live[i % n]]).collect();
+    let mut a: Vec<f64> = (0..n).map(|i| g[i * n + i].sqrt().recip()).collect();
+    for _ in 0..500 {
+        let slope: Vec<f64> = apply(&g, &a).iter().zip(&a).map(|(g, a)| a.recip() - g).collect();
+        let mut hessian = g.clone();
+        (0..n).for_each(|i| hessian[i * n + i] += a[i].powi(-2));
+        let Some(step) = solve(hessian, slope.clone()) else { break };
+        let decrement = dot(&slope, &step).max(0.0).sqrt();
+        let damping = if decrement > 0.25 { 1.0 / (1.0 + decrement) } else { 1.0 };
+        let next: Vec<f64> = a.iter().zip(&step).map(|(a, s)| a + damping * s).collect();
+        if next.iter().any(|v| !(1e-300..=LARGEST).contains(v)) {
+            break;
+        }
+        a = next;
+        if decrement < 1e-14 {
+            break;
+        }
+    }
+    live.iter().zip(&a).for_each(|(i, a)| alpha[*i] = a / mean.sqrt());
+    alpha
+}

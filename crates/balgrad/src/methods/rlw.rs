@@ -1,0 +1,40 @@
+//! RLW, random loss weighting (Lin et al., "Reasonable Effectiveness of Random Weighting", TMLR 2022).
+//!
+//! Each step draws `w = softmax(z)`, `z` standard normal: the control that every weighting must beat. The draw is seeded
+//! by run and step. No deviations.
+
+use rand_distr::{Distribution, StandardNormal};
+
+use super::Entry;
+use super::aggregated::{Aggregated, entry};
+use super::dwa::softmax;
+use crate::aggregate::{Aggregator, Round};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "rlw",
+    about: "weighs losses at random in every step: a control",
+    paper: "Lin et al., TMLR 2022",
+    cost: "1F 1B",
+    build: |_| Box::new(Aggregated(Rlw)),
+    ..entry()
+};
+
+/// The rule as an [`Aggregator`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rlw;
+
+impl Aggregator for Rlw {
+    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
+        let mut rng = round.rng();
+        let normal: Vec<f64> = (0..round.objectives()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        softmax(&normal, 1.0)
+    }
+
+    fn needs_gram(&self) -> bool {
+        false
+    }
+
+    fn weighs_losses(&self) -> bool {
+        true
+    }
+}

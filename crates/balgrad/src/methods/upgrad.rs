@@ -1,0 +1,40 @@
+//! UPGrad, unconflicting projection of gradients (Quinton & Rey, "Jacobian Descent For Multi-Objective Optimization",
+//! 2024).
+//!
+//! Each gradient is projected on the dual cone of all gradients, `{d : ⟨d, g_i⟩ ≥ 0 for all i}`, and the projections are
+//! averaged: no objective loses to first order, and no conflict means the mean. Row `i`'s projection is `Σ v_j g_j` with
+//! `v` the minimum of `vᵀGv` over `v ≥ e_i`: a quadratic programme of size `k`, solved by an active set. No deviations.
+
+use super::Entry;
+use super::aggregated::{Aggregated, entry};
+use super::dualproj;
+use crate::aggregate::{Aggregator, Round};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "upgrad",
+    about: "projects each gradient to where no objective loses, and averages",
+    paper: "Quinton & Rey 2024",
+    build: |_| Box::new(Aggregated(UpGrad)),
+    ..entry()
+};
+
+/// The rule as an [`Aggregator`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpGrad;
+
+impl Aggregator for UpGrad {
+    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
+        weights(round.gram, round.objectives())
+    }
+}
+
+/// Weights from a Gram matrix `k × k`.
+pub fn weights(gram: &[f64], k: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; k];
+    for i in 0..k {
+        let mut own = vec![0.0; k];
+        own[i] = 1.0 / k as f64;
+        sum.iter_mut().zip(dualproj::project(gram, &own)).for_each(|(s, v)| *s += v);
+    }
+    sum
+}

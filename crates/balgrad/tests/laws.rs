@@ -1,0 +1,480 @@
+//! Laws that every entry of `METHODS` obeys. A new method is picked up by being in the table.
+#![allow(clippy::unwrap_used)]
+
+mod plain;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use balgrad::methods::GramScope;
+use balgrad::{
+    Balancer, Block, BlockInfo, Entry, EpochSummary, Evidence, Granularity, Kind, METHODS, Role, Setting, Settings,
+    Value, find,
+};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use plain::model::{Model, NAMES, blocks, matrix, role};
+use plain::{Matrix, Truth};
+use proptest::prelude::*;
+
+type Given = BTreeMap<String, Value>;
+
+/// The defaults, and every other value of every choice and flag on its own.
+fn variants(entry: &Entry) -> Vec<Given> {
+    let mut all = vec![Given::new()];
+    for setting in entry.settings {
+        let values: Vec<Value> = match setting.kind {
+            Kind::Choice(words) => words.iter().map(|w| Value::Word((*w).to_owned())).collect(),
+            Kind::Flag => vec![Value::Flag(true), Value::Flag(false)],
+            Kind::Count { .. } if setting.name == "refresh" => vec![Value::Count(3)],
+            _ => Vec::new(),
+        };
+        let other = values.into_iter().filter(|v| v.to_string() != setting.default);
+        all.extend(other.map(|v| Given::from([(setting.name.to_owned(), v)])));
+    }
+    all
+}
+
+fn cases() -> impl Iterator<Item = (&'static Entry, Given)> {
+    METHODS.iter().flat_map(|entry| variants(entry).into_iter().map(|given| (*entry, given)))
+}
+
+/// Problems on which something vanishes, coincides or opposes.
+fn degenerate() -> Vec<(&'static str, Model)> {
+    let base = |many| Model::random(11, 3, many, true, false);
+    let all_zero = |mut m: Model| {
+        m.parameters.iter_mut().for_each(|p| *p = p.scale(0.0));
+        m
+    };
+    let twins = |mut m: Model| {
+        m.x[1] = Matrix::from(5, 3, |i| m.x[0].at(i / 3, i % 3));
+        let a = m.parameters[0].clone();
+        m.parameters[2] = Matrix::from(3, 4, |i| a.data[i]);
+        m.x[0] = Matrix::from(5, 4, |i| if i % 4 < 3 { m.x[1].at(i / 4, i % 4) } else { 0.0 });
+        for (i, j) in [(1, 3), (4, 5), (6, 7)] {
+            m.parameters[j] = m.parameters[i].clone();
+        }
+        m
+    };
+    let opposed = |mut m: Model| {
+        m.parameters[6] = m.parameters[4].scale(-1.0);
+        m.parameters[7] = m.parameters[5].scale(-1.0);
+        m
+    };
+    let silent = |mut m: Model| {
+        m.x[1] = m.x[1].scale(0.0);
+        m
+    };
+    let certain = |mut m: Model| {
+        m.parameters.iter_mut().skip(4).for_each(|p| *p = p.scale(1e4));
+        m
+    };
+    let weightless = |mut m: Model| {
+        if let Truth::Classes { weights: Some(w), .. } | Truth::Many { positive: Some(w), .. } = &mut m.truth {
+            w.iter_mut().for_each(|v| *v = 0.0);
+        }
+        m
+    };
+    let mut problems = vec![("gated", Model::random(12, 3, false, false, true))];
+    for many in [false, true] {
+        problems.extend([
+            ("random", base(many)),
+            ("all parameters zero", all_zero(base(many))),
+            ("twin modalities", twins(base(many))),
+            ("task against own losses", opposed(base(many))),
+            ("one modality without signal", silent(base(many))),
+            ("logits of ten thousand", certain(base(many))),
+            ("no class has weight", weightless(base(many))),
+        ]);
+    }
+    problems
+}
+
+fn summary(epoch: usize) -> EpochSummary {
+    let (e, both) = (epoch as f64, |a: f64, b: f64| vec![Some(a), Some(b)]);
+    EpochSummary {
+        epoch,
+        train_loss: both(0.9 / e, 0.8 / e),
+        val_loss: both(1.0 / e, 0.7),
+        val_score: both(0.4, 0.5 + 0.01 * e),
+        fused_val_loss: Some(0.8),
+        fused_train_loss: Some(0.7 / e),
+    }
+}
+
+struct Bench {
+    model: Model,
+    vars: Vec<Var>,
+    leaves: bool,
+    balancer: Balancer,
+}
+
+impl Bench {
+    fn new(entry: &Entry, given: &Given, model: &Model, arrange: impl Fn(&mut Vec<Block>)) -> Self {
+        let vars = model.vars(DType::F32);
+        let method = entry.with(given).unwrap();
+        let needs = method.needs();
+        let mut blocks = blocks(&vars, needs.granularity);
+        arrange(&mut blocks);
+        let balancer = Balancer::new(method, blocks, 5);
+        Self { model: model.clone(), vars, leaves: needs.leaves, balancer }
+    }
+
+    fn step(&mut self) -> GradStore {
+        let outputs = self.model.outputs(&self.vars, self.leaves).unwrap();
+        self.balancer.backward(&outputs, &self.model.labels(DType::F32)).unwrap()
+    }
+
+    fn gradients(&mut self) -> Vec<Option<Matrix>> {
+        let store = self.step();
+        self.vars.iter().map(|v| store.get(v.as_tensor()).map(matrix)).collect()
+    }
+}
+
+fn finite(gradients: &[Option<Matrix>]) -> bool {
+    gradients.iter().flatten().all(|g| g.data.iter().all(|v| v.is_finite()))
+}
+
+#[test]
+fn nothing_degenerate_gives_nan() {
+    for (entry, given) in cases() {
+        for (what, model) in degenerate() {
+            let (tower, head) = (Some(Role::Tower(0)), Some(Role::Head(1)));
+            for (emptied, drop) in
+                [(None, false), (tower, false), (tower, true), (head, true), (Some(Role::Fused), false)]
+            {
+                {
+                    let mut bench = Bench::new(entry, &given, &model, |blocks| {
+                        blocks.iter_mut().filter(|b| Some(b.role) == emptied).for_each(|b| b.vars.clear());
+                        blocks.retain(|b| !drop || Some(b.role) != emptied);
+                    });
+                    for step in 1..=3 {
+                        let gradients = bench.gradients();
+                        assert!(
+                            finite(&gradients),
+                            "{} {given:?}: {what}, without {emptied:?}, step {step}",
+                            entry.name
+                        );
+                        if step % 2 == 0 {
+                            bench.balancer.epoch_ended(&summary(step / 2)).unwrap();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_blocks_does_not_matter() {
+    for (entry, given) in cases() {
+        let model = Model::random(21, 3, false, false, false);
+        let mut plain = Bench::new(entry, &given, &model, |_| ());
+        let mut turned = Bench::new(entry, &given, &model, |blocks| blocks.reverse());
+        for _ in 0..3 {
+            let (a, b) = (plain.gradients(), turned.gradients());
+            if plain.balancer.report().mix.as_ref().unwrap().noise != 0.0 {
+                continue; // noise is drawn per block
+            }
+            for (a, b) in a.iter().zip(&b) {
+                assert_eq!(a.is_some(), b.is_some());
+                let Some((a, b)) = a.as_ref().zip(b.as_ref()) else { continue };
+                assert!(a.zip(b, |a, b| a - b).norm() <= 1e-5 * (1.0 + a.norm()), "{} {given:?}", entry.name);
+            }
+        }
+    }
+}
+
+/// Interrupted after any step and continued from its state, every later bit is the same.
+#[test]
+fn a_restored_balancer_continues_bit_for_bit() {
+    for (entry, given) in cases() {
+        let data = |step: u64| Model::random(200 + step, 3, false, true, false);
+        let fixed = Model::random(31, 3, false, true, false).parameters;
+        let at = |step: u64| Model { parameters: fixed.clone(), ..data(step) };
+        let run = |bench: &mut Bench, from: u64| -> Vec<_> {
+            let one = |step| {
+                bench.model = at(step);
+                let gradients = bench.gradients();
+                let scale = bench.balancer.step_scale(Role::Tower(0));
+                if step % 3 == 2 {
+                    bench.balancer.epoch_ended(&summary(step as usize / 3 + 1)).unwrap();
+                }
+                (gradients, scale, bench.balancer.state())
+            };
+            (from..7).map(one).collect()
+        };
+        let whole = run(&mut Bench::new(entry, &given, &at(0), |_| ()), 0);
+        for stop in [1, 2, 3, 5] {
+            let mut bench = Bench::new(entry, &given, &at(0), |_| ());
+            bench.step();
+            bench.balancer.restore(&whole[stop - 1].2).unwrap();
+            let same = run(&mut bench, stop as u64) == whole[stop..];
+            assert!(same, "{} {given:?}, stopped after {stop}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn what_no_objective_reaches_gets_no_entry() {
+    for (entry, given) in cases() {
+        let stranger = Var::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
+        let model = Model::random(41, 3, false, false, false);
+        let mut bench =
+            Bench::new(entry, &given, &model, |blocks| blocks.iter_mut().for_each(|b| b.vars.push(stranger.clone())));
+        for _ in 0..3 {
+            let store = bench.step();
+            assert!(store.get(stranger.as_tensor()).is_none(), "{} {given:?}", entry.name);
+            // The gate takes no part in an additive fusion; the own heads in none but methods that train them.
+            assert!(store.get(bench.vars[9].as_tensor()).is_none());
+            assert_eq!(store.get(bench.vars[4].as_tensor()).is_some(), entry.trains_heads, "{}", entry.name);
+            for i in [0, 1, 2, 3, 6, 7, 8] {
+                assert!(store.get(bench.vars[i].as_tensor()).is_some(), "{} moves no {}", entry.name, NAMES[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_foreign_state_is_refused() {
+    for entry in METHODS {
+        let mut bench = Bench::new(entry, &Given::new(), &Model::random(1, 3, false, false, false), |_| ());
+        assert!(bench.balancer.restore(&BTreeMap::new()).is_err(), "{}", entry.name);
+        let mut state = bench.balancer.state();
+        state.insert("balancer.kept".into(), vec![1.0; 7]);
+        state.insert("balancer.kept_scale".into(), vec![1.0]);
+        assert!(bench.balancer.restore(&state).is_err(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn the_table_is_in_order() {
+    let names: BTreeSet<&str> = METHODS.iter().map(|e| e.name).collect();
+    assert_eq!(names.len(), METHODS.len(), "a name occurs twice");
+    for entry in METHODS {
+        assert_eq!(find(entry.name).unwrap().name, entry.name);
+        assert!(!entry.about.is_empty() && !entry.paper.is_empty() && entry.cost.contains('F'), "{}", entry.name);
+        let settings: BTreeSet<&str> = entry.settings.iter().map(|s| s.name).collect();
+        assert_eq!(settings.len(), entry.settings.len(), "{}: a setting occurs twice", entry.name);
+        let resolved = Settings::resolve("method.", entry.settings, &Given::new()).unwrap();
+        assert_eq!(resolved.iter().count(), entry.settings.len());
+        for given in variants(entry).iter().chain(&entry.settings.iter().flat_map(bounds).collect::<Vec<_>>()) {
+            assert!(entry.with(given).is_ok(), "{}: {given:?}", entry.name);
+        }
+        let unknown = Given::from([("no such setting".to_owned(), Value::Flag(true))]);
+        assert!(entry.with(&unknown).is_err());
+        for setting in entry.settings.iter().filter(|s| s.kind != Kind::Text) {
+            let wrong = Given::from([(setting.name.to_owned(), Value::Word("neither number nor choice".into()))]);
+            let message = entry.with(&wrong).err().unwrap().to_string();
+            assert!(message.contains(setting.name), "{}: {message}", entry.name);
+        }
+    }
+    assert!(find("balgrat").err().unwrap().to_string().contains("balgrad"));
+}
+
+/// The ends of a setting's range.
+fn bounds(setting: &Setting) -> Vec<Given> {
+    let ends = match setting.kind {
+        Kind::Number { min, max } => vec![Value::Number(min), Value::Number(max)],
+        Kind::Count { min, max } => vec![Value::Count(min), Value::Count(max)],
+        _ => Vec::new(),
+    };
+    ends.into_iter().map(|v| Given::from([(setting.name.to_owned(), v)])).collect()
+}
+
+fn balgrad(given: &[(&str, &str)]) -> Given {
+    given.iter().map(|(k, v)| ((*k).to_owned(), Value::parse(v))).collect()
+}
+
+/// With uniform shares and no conflict, BalGrad is "neither" (no reweighting, no projection).
+#[test]
+fn balgrad_without_cause_is_neither() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let model = Model::random(seed, 3, seed % 2 == 0, false, false);
+        let entry = find("balgrad").unwrap();
+        let mut uniform = Bench::new(entry, &balgrad(&[("share", "uniform")]), &model, |_| ());
+        let mut neither = Bench::new(entry, &balgrad(&[("reweight", "false"), ("project", "false")]), &model, |_| ());
+        let (a, b) = (uniform.gradients(), neither.gradients());
+        let conflict = uniform.balancer.report().mix.clone().unwrap().conflict.unwrap();
+        if conflict.iter().all(|c| c.before >= Some(0.0)) {
+            assert_eq!(a, b);
+            compared += 1;
+        } else {
+            assert_ne!(a, b);
+        }
+    }
+    assert!(compared > 3, "only {compared} problems without a conflict");
+}
+
+/// Between two refreshes one backward pass gives, on the towers, the gradient that exact coefficients would give.
+#[test]
+fn a_kept_mix_is_exact_on_towers_when_nothing_has_changed() {
+    for scope in ["block", "global", "representation"] {
+        for seed in 0..20 {
+            let model = Model::random(seed, 3, seed % 2 == 0, true, seed % 3 == 0);
+            let entry = find("balgrad").unwrap();
+            let mut kept = Bench::new(entry, &balgrad(&[("scope", scope), ("refresh", "4")]), &model, |_| ());
+            let exact = kept.gradients();
+            assert_eq!(kept.balancer.report().passes, 3);
+            for passes in [1, 1, 1, 3] {
+                let again = kept.gradients();
+                assert_eq!(kept.balancer.report().passes, passes);
+                for i in [0, 1, 2, 3, 6, 7, 8] {
+                    let (a, b) = (again[i].as_ref().unwrap(), exact[i].as_ref().unwrap());
+                    assert!(a.zip(b, |a, b| a - b).norm() <= 1e-5 * (b.norm() + 0.1), "{scope}: {}", NAMES[i]);
+                }
+            }
+        }
+    }
+}
+
+/// Where no one scalar has the mix as its gradient, `refresh` is not obeyed.
+#[test]
+fn layers_and_symmetric_divergences_are_always_exact() {
+    for given in [[("scope", "layer"), ("refresh", "4")], [("kl", "symmetric"), ("refresh", "4")]] {
+        let model = Model::random(2, 3, false, false, false);
+        let mut bench = Bench::new(find("balgrad").unwrap(), &balgrad(&given), &model, |_| ());
+        let first = bench.gradients();
+        assert_eq!(bench.gradients(), first);
+        assert_eq!(bench.balancer.report().passes, 3);
+    }
+}
+
+/// A single modality has no other to be balanced against.
+#[test]
+fn one_modality_is_trained_as_it_is() {
+    let model = Model::random(2, 3, false, false, false);
+    for (entry, given) in cases() {
+        let vars = model.vars(DType::F32);
+        let mut outputs = model.outputs(&vars, entry.with(&given).unwrap().needs().leaves).unwrap();
+        outputs.own.truncate(1);
+        outputs.slices = outputs.slices.map(|s| s[..1].to_vec());
+        let parameters = NAMES.iter().map(|n| (*n).to_owned()).zip(vars.iter().cloned());
+        let blocks = Block::group(
+            parameters.filter(|(n, _)| !matches!(role(n), Role::Tower(1) | Role::Head(1))),
+            role,
+            Granularity::Role,
+        );
+        let mut balancer = Balancer::new(entry.with(&given).unwrap(), blocks, 0);
+        for _ in 0..2 {
+            let store = balancer.backward(&outputs, &model.labels(DType::F32)).unwrap();
+            let tower = matrix(
+                store.get(vars[0].as_tensor()).unwrap_or_else(|| panic!("{} {given:?} moves no tower", entry.name)),
+            );
+            assert!(tower.norm() > 1e-3 && tower.norm().is_finite(), "{} {given:?}: {}", entry.name, tower.norm());
+        }
+    }
+}
+
+#[test]
+fn a_block_of_a_modality_that_is_not_there_is_an_error() {
+    let model = Model::random(2, 3, false, false, false);
+    for entry in METHODS {
+        let mut bench = Bench::new(entry, &Given::new(), &model, |_| ());
+        let mut outputs = model.outputs(&bench.vars, false).unwrap();
+        outputs.own.truncate(1);
+        outputs.slices = outputs.slices.map(|s| s[..1].to_vec());
+        let error = bench.balancer.backward(&outputs, &model.labels(DType::F32)).err().unwrap().to_string();
+        assert!(error.contains("modality 1"), "{}: {error}", entry.name);
+    }
+}
+
+/// Numbers that arithmetic trips over.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => -10.0..10.0f64,
+        2 => Just(0.0),
+        1 => Just(1.0),
+        1 => Just(-1.0),
+        1 => Just(1e-310),
+        1 => Just(-1e-160),
+        1 => Just(1e160),
+        1 => Just(-1e300),
+        1 => Just(f64::MAX),
+    ]
+}
+
+fn mixes_are_finite(numbers: &[f64], psd: bool) {
+    let model = Model::random(3, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let outputs = model.outputs(&vars, false).unwrap();
+    let infos: Vec<BlockInfo> = blocks(&vars, Granularity::Layer).iter().map(Block::info).collect();
+    for (entry, given) in cases() {
+        let mut method = entry.with(&given).unwrap();
+        let mut next = numbers.iter().cycle().copied();
+        for step in 0..3 {
+            let k = method.objectives(&outputs, &model.labels(DType::F32)).unwrap().len();
+            let losses: Vec<f64> = next.by_ref().take(k).collect();
+            let mut table = |_| {
+                let raw: Vec<f64> = next.by_ref().take(k * k).collect();
+                let product = |i: usize| (0..k).map(|c| raw[(i / k) * k + c] * raw[(i % k) * k + c]).sum();
+                if psd { (0..k * k).map(product).collect() } else { raw }
+            };
+            let gram: Vec<Vec<f64>> = infos.iter().map(&mut table).collect();
+            let empty = method.needs().gram == GramScope::None;
+            let none = vec![Vec::new(); infos.len()];
+            let gram = if empty { &none } else { &gram };
+            let evidence =
+                Evidence { step, epoch: step / 2, seed: 1, modalities: 2, losses: &losses, blocks: &infos, gram };
+            let mix = method.mix(&evidence).unwrap();
+            let all = mix.coefficients.iter().flatten().chain(&mix.step_scale);
+            assert!(all.clone().all(|c| c.is_finite()), "{} {given:?} on {gram:?}, {losses:?}: {mix:?}", entry.name);
+            assert!(mix.shares.iter().flatten().all(|w| w.is_finite()));
+            method.epoch_ended(&summary(step + 1)).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_evidence_gives_nan(numbers in prop::collection::vec(number(), 1..97), psd in any::<bool>()) {
+        mixes_are_finite(&numbers, psd);
+    }
+}
+
+#[test]
+fn outputs_that_lack_what_a_method_needs_are_an_error() {
+    let z = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let labels = balgrad::Labels::classes(Tensor::new(&[0u32, 1], &Device::Cpu).unwrap());
+    for entry in METHODS {
+        let mut method = entry.with(&Given::new()).unwrap();
+        if method.needs().fused_views {
+            let outputs = balgrad::Outputs::new(z.clone(), vec![z.clone(), z.clone()]);
+            assert!(method.objectives(&outputs, &labels).is_err(), "{}", entry.name);
+        }
+    }
+}
+
+/// BalGrad's coefficients do not depend on the gradients' size: shares are ratios, and so are projections.
+#[test]
+fn balgrads_coefficients_are_free_of_scale() {
+    let model = Model::random(3, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let outputs = model.outputs(&vars, false).unwrap();
+    let entry = find("balgrad").unwrap();
+    for given in variants(entry) {
+        let granularity = entry.with(&given).unwrap().needs().granularity;
+        let infos: Vec<BlockInfo> = blocks(&vars, granularity).iter().map(Block::info).collect();
+        let coefficients = |s: f64| {
+            let mut method = entry.with(&given).unwrap();
+            method.objectives(&outputs, &model.labels(DType::F32)).unwrap();
+            let table = |b: usize| -> Vec<f64> {
+                let rows = [[1.0, 0.2, b as f64], [0.3, 1.5, -1.0], [-0.9, 0.1 * b as f64, -0.4]];
+                let inner = |i: usize| (0..3).map(|c| s * rows[i / 3][c] * s * rows[i % 3][c]).sum();
+                (0..9).map(inner).collect()
+            };
+            let gram: Vec<Vec<f64>> = (0..infos.len()).map(table).collect();
+            let losses = [1.0, 1.0, 1.0];
+            let evidence =
+                Evidence { step: 0, epoch: 0, seed: 0, modalities: 2, losses: &losses, blocks: &infos, gram: &gram };
+            method.mix(&evidence).unwrap().coefficients.concat()
+        };
+        let at_one = coefficients(1.0);
+        for s in [1e-6, 1e6] {
+            let near = coefficients(s).iter().zip(&at_one).all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + b.abs()));
+            assert!(near, "{given:?}: {:?} against {at_one:?}", coefficients(s));
+        }
+    }
+}
