@@ -1,0 +1,263 @@
+//! Training ops: values against plain tensor operations in f64, gradients against central differences, same bits under any
+//! number of threads.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use balgrad_kernels as kernels;
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+
+/// Pseudo-random values in [−1, 1), told by the seed.
+fn values(seed: u64, shape: &[usize]) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        })
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn f64s(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
+
+/// `Σ out · weights` for fixed weights, in f64, so that each output element counts differently.
+fn loss(out: &Tensor) -> Tensor {
+    (out * values(99, out.dims()).to_dtype(out.dtype()).unwrap()).unwrap().sum_all().unwrap()
+}
+
+/// The gradient of every input agrees with central differences in f64, and that in f32 with the one in f64.
+fn check_gradients(op: Op<'_>, inputs: &[Tensor]) {
+    let gradients = |dtype| -> Vec<Vec<f64>> {
+        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap()).collect();
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let grads = loss(&op(&tensors).unwrap()).backward().unwrap();
+        vars.iter().map(|var| f64s(grads.get(var).expect("every input gets a gradient"))).collect()
+    };
+    let (double, single) = (gradients(DType::F64), gradients(DType::F32));
+    let at = |inputs: &[Tensor]| f64s(&loss(&op(inputs).unwrap()))[0];
+    for (i, input) in inputs.iter().enumerate() {
+        let scale = double[i].iter().fold(1e-3, |a: f64, b| a.max(b.abs()));
+        for e in 0..input.elem_count() {
+            let moved = |by: f64| {
+                let mut data = f64s(input);
+                data[e] += by;
+                let mut inputs = inputs.to_vec();
+                inputs[i] = Tensor::from_vec(data, input.shape(), &Device::Cpu).unwrap();
+                at(&inputs)
+            };
+            let h = 1e-5;
+            let difference = (moved(h) - moved(-h)) / (2.0 * h);
+            let (d, s) = (double[i][e], single[i][e]);
+            assert!((d - difference).abs() <= 1e-7 * scale, "input {i} element {e}: {d}, by differences {difference}");
+            assert!((s - d).abs() <= 2e-5 * scale, "input {i} element {e}: f32 {s}, f64 {d}");
+        }
+    }
+}
+
+/// The op agrees with its definition, in f64 and in f32; bf16 comes back as bf16 and near.
+fn check_values(op: Op<'_>, plain: Op<'_>, inputs: &[Tensor]) {
+    let expected = plain(inputs).unwrap();
+    for (dtype, bound) in [(DType::F64, 1e-13), (DType::F32, 2e-6), (DType::BF16, 5e-2)] {
+        let cast: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        let found = op(&cast).unwrap();
+        assert_eq!((found.dims(), found.dtype()), (expected.dims(), dtype));
+        for (a, b) in f64s(&found).into_iter().zip(f64s(&expected)) {
+            assert!((a - b).abs() <= bound * b.abs().max(1.0), "{dtype:?}: {a}, expected {b}");
+        }
+    }
+}
+
+/// Forward and backward have the same bits under one thread and three.
+fn check_threads(op: Op<'_>, inputs: &[Tensor]) {
+    let run = || {
+        let vars: Vec<Var> =
+            inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(DType::F32).unwrap()).unwrap()).collect();
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let out = op(&tensors).unwrap();
+        let grads = loss(&out).backward().unwrap();
+        let mut bits: Vec<f64> = f64s(&out);
+        bits.extend(vars.iter().flat_map(|var| f64s(grads.get(var).unwrap())));
+        bits
+    };
+    let under = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+    assert!(under(1) == under(3), "bits differ between 1 and 3 threads");
+}
+
+fn plain_softmax(x: &Tensor) -> Result<Tensor> {
+    let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+#[test]
+fn layer_norm() {
+    let op: Op<'_> = &|x| kernels::layer_norm(&x[0], &x[1], &x[2], 1e-5);
+    let plain: Op<'_> = &|x| {
+        let centred = x[0].broadcast_sub(&x[0].mean_keepdim(D::Minus1)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
+        centred.broadcast_div(&deviation)?.broadcast_mul(&x[1])?.broadcast_add(&x[2])
+    };
+    for (rows, d) in [(3, 5), (2, 16), (4, 37)] {
+        let inputs = [values(1, &[2, rows, d]), values(2, &[d]), values(3, &[d])];
+        check_values(op, plain, &inputs);
+        check_gradients(op, &inputs);
+    }
+    check_threads(op, &[values(1, &[700, 300]), values(2, &[300]), values(3, &[300])]);
+    let error = kernels::layer_norm(&values(1, &[2, 3]), &values(1, &[4]), &values(1, &[3]), 1e-5).unwrap_err();
+    assert!(error.to_string().contains("[3]") && error.to_string().contains("[4]"), "{error}");
+}
+
+#[test]
+fn softmax_and_its_logarithm() {
+    let plain_log: Op<'_> = &|x| {
+        let x = x[0].broadcast_sub(&x[0].max_keepdim(D::Minus1)?)?;
+        x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
+    };
+    let cases: [(Op<'_>, Op<'_>); 2] =
+        [(&|x| kernels::softmax(&x[0]), &|x| plain_softmax(&x[0])), (&|x| kernels::log_softmax(&x[0]), plain_log)];
+    for (op, plain) in cases {
+        for shape in [vec![7], vec![3, 1], vec![2, 3, 19], vec![5, 64]] {
+            let x = (values(4, &shape) * 5.0).unwrap();
+            check_values(op, plain, std::slice::from_ref(&x));
+            check_gradients(op, &[x]);
+        }
+        check_threads(op, &[values(5, &[900, 301])]);
+    }
+}
+
+#[test]
+fn softmax_at_its_limits() {
+    let x = Tensor::new(&[[1e30f32, 0.0], [f32::NEG_INFINITY, 3.0], [-1e30, -1e30]], &Device::Cpu).unwrap();
+    assert_eq!(f64s(&kernels::softmax(&x).unwrap()), [1.0, 0.0, 0.0, 1.0, 0.5, 0.5]);
+    let log = f64s(&kernels::log_softmax(&x).unwrap());
+    assert!(log[2] == f64::NEG_INFINITY && log[3] == 0.0 && log[0] == 0.0, "{log:?}");
+    let nan = kernels::softmax(&Tensor::new(&[f32::NAN, 1.0], &Device::Cpu).unwrap()).unwrap();
+    assert!(f64s(&nan).iter().all(|x| x.is_nan()));
+    assert!(kernels::softmax(&Tensor::new(1f32, &Device::Cpu).unwrap()).is_err());
+}
+
+#[test]
+fn gelu() {
+    let op: Op<'_> = &|x| kernels::gelu(&x[0]);
+    let x = (values(6, &[3, 41]) * 6.0).unwrap();
+    check_values(op, &|x| x[0].gelu_erf(), std::slice::from_ref(&x));
+    check_gradients(op, &[x]);
+    check_threads(op, &[values(6, &[300, 1001])]);
+    // Strided input.
+    let x = values(7, &[4, 6]);
+    assert_eq!(f64s(&kernels::gelu(&x.t().unwrap()).unwrap()), f64s(&kernels::gelu(&x).unwrap().t().unwrap()));
+}
+
+#[test]
+fn linear() {
+    let plain = |x: &[Tensor]| -> Result<Tensor> {
+        let out = x[1].dim(0)?;
+        let mut shape = x[0].dims().to_vec();
+        *shape.last_mut().unwrap() = out;
+        let y = x[0].reshape(((), x[1].dim(1)?))?.matmul(&x[1].t()?)?;
+        let y = if x.len() > 2 { y.broadcast_add(&x[2])? } else { y };
+        y.reshape(shape)
+    };
+    let (with, without): (Op<'_>, Op<'_>) =
+        (&|x| kernels::linear(&x[0], &x[1], Some(&x[2])), &|x| kernels::linear(&x[0], &x[1], None));
+    for (lead, inner, out) in [(vec![3], 4, 5), (vec![2, 3], 17, 9), (vec![], 6, 2), (vec![1], 1, 1)] {
+        let mut shape: Vec<usize> = lead;
+        shape.push(inner);
+        let inputs = [values(1, &shape), values(2, &[out, inner]), values(3, &[out])];
+        for (op, inputs) in [(with, &inputs[..]), (without, &inputs[..2])] {
+            check_values(op, &plain, inputs);
+            check_gradients(op, inputs);
+        }
+    }
+    check_threads(with, &[values(1, &[700, 96]), values(2, &[200, 96]), values(3, &[200])]);
+    // A transposed weight is read as it is seen.
+    let (x, w) = (values(1, &[3, 4]), values(2, &[4, 5]));
+    let turned = kernels::linear(&x, &w.t().unwrap(), None).unwrap();
+    assert_eq!(f64s(&turned), f64s(&kernels::linear(&x, &w.t().unwrap().contiguous().unwrap(), None).unwrap()));
+    let error = kernels::linear(&x, &w, None).unwrap_err().to_string();
+    assert!(error.contains("[3, 4]") && error.contains("[4, 5]"), "{error}");
+}
+
+#[test]
+fn untracked_inputs_get_no_gradient() {
+    let (x, w) = (values(1, &[3, 4]), Var::from_tensor(&values(2, &[5, 4])).unwrap());
+    let grads = loss(&kernels::linear(&x, &w, Some(&values(3, &[5]))).unwrap()).backward().unwrap();
+    assert!(grads.get(&w).is_some() && grads.get(&x).is_none());
+    // No row of the graph, no gradient: a wholly untracked call records nothing.
+    assert!(!kernels::linear(&x, w.as_detached_tensor().as_ref(), None).unwrap().track_op());
+}
+
+#[test]
+fn attention() {
+    let plain = |x: &[Tensor], mask: Option<&Tensor>| -> Result<Tensor> {
+        let scores = (x[0].matmul(&x[1].t()?)? * 0.7)?;
+        let scores = match mask {
+            Some(mask) => scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?,
+            None => scores,
+        };
+        plain_softmax(&scores)?.matmul(&x[2])
+    };
+    let hidden = f64::NEG_INFINITY;
+    let padding = Tensor::new(&[0.0, 0.0, hidden, 0.0, hidden, 0.0, hidden, hidden], &Device::Cpu).unwrap();
+    let padding = padding.reshape((2, 1, 1, 4)).unwrap();
+    for mask in [None, Some(padding), Some(values(8, &[3, 4])), Some(values(9, &[2, 3, 3, 4]))] {
+        let op: Op<'_> = &|x| kernels::attention(&x[0], &x[1], &x[2], mask.as_ref(), 0.7);
+        let inputs = [values(1, &[2, 3, 3, 5]), values(2, &[2, 3, 4, 5]), values(3, &[2, 3, 4, 6])];
+        check_values(op, &|x| plain(x, mask.as_ref()), &inputs);
+        check_gradients(op, &inputs);
+    }
+    let big = [1, 2, 3].map(|seed| values(seed, &[4, 3, 33, 40]));
+    check_threads(&|x| kernels::attention(&x[0], &x[1], &x[2], None, 0.2), &big);
+}
+
+#[test]
+fn attention_reads_strides_and_repeats_its_backward() {
+    // Heads split from `[b, t, h * d]` without a copy, as an encoder does.
+    let vars: Vec<Var> = (1..4).map(|seed| Var::from_tensor(&values(seed, &[2, 5, 6])).unwrap()).collect();
+    let heads = |x: &Tensor| x.reshape((2, 5, 2, 3)).unwrap().transpose(1, 2).unwrap();
+    let run = |f: &dyn Fn(Tensor) -> Tensor| {
+        let [q, k, v] = [0, 1, 2].map(|i| f(heads(&vars[i])));
+        loss(&kernels::attention(&q, &k, &v, None, 0.5).unwrap())
+    };
+    let (strided, copied) = (run(&|x| x), run(&|x| x.contiguous().unwrap()));
+    let (a, b) = (strided.backward().unwrap(), copied.backward().unwrap());
+    let again = strided.backward().unwrap();
+    for var in &vars {
+        assert_eq!(f64s(a.get(var).unwrap()), f64s(again.get(var).unwrap()));
+        for (a, b) in f64s(a.get(var).unwrap()).into_iter().zip(f64s(b.get(var).unwrap())) {
+            assert!((a - b).abs() < 1e-14);
+        }
+    }
+    let error = kernels::attention(&heads(&vars[0]), &vars[1], &vars[2], None, 1.0);
+    assert!(error.is_err());
+}
+
+#[test]
+fn embedding() {
+    let ids = Tensor::new(&[[2u32, 0, 2], [4, 2, 0]], &Device::Cpu).unwrap();
+    let op: Op<'_> = &|x| kernels::embedding(&ids, &x[0]);
+    let table = values(1, &[5, 3]);
+    check_values(op, &|x| x[0].index_select(&ids.flatten_all()?, 0)?.reshape((2, 3, 3)), std::slice::from_ref(&table));
+    check_gradients(op, &[table]);
+    let many: Vec<u32> = (0..5000u32).map(|i| i.wrapping_mul(2_654_435_761) % 97).collect();
+    let many = Tensor::from_vec(many, 5000, &Device::Cpu).unwrap();
+    check_threads(&|x| kernels::embedding(&many, &x[0]), &[values(2, &[97, 64])]);
+    let far = Tensor::new(&[0u32, 9], &Device::Cpu).unwrap();
+    let error = kernels::embedding(&far, &values(1, &[5, 3])).unwrap_err().to_string();
+    assert!(error.contains("id 9") && error.contains("position 1") && error.contains("5 rows"), "{error}");
+}
+
+#[test]
+fn gradients_add_up_where_an_input_is_used_twice() {
+    let var = Var::from_tensor(&values(1, &[3, 8])).unwrap();
+    let x = var.as_tensor();
+    let both = (kernels::gelu(x).unwrap() + kernels::softmax(x).unwrap()).unwrap();
+    let sum = f64s(loss(&both).backward().unwrap().get(&var).unwrap());
+    let part = |y: Tensor| f64s(loss(&y).backward().unwrap().get(&var).unwrap());
+    let (a, b) = (part(kernels::gelu(x).unwrap()), part(kernels::softmax(x).unwrap()));
+    assert!(sum.iter().zip(a.iter().zip(&b)).all(|(s, (a, b))| (s - (a + b)).abs() < 1e-14));
+}
