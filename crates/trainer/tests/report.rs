@@ -46,6 +46,7 @@ fn the_whole_report_is_golden_and_repeats() {
         "Who learns when",
         "Do the gradients agree",
         "Losses with and without",
+        "What it costs",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -108,7 +109,37 @@ fn a_loss_is_shown_as_a_loss() {
     let line =
         report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
     assert!(line.ends_with("worse"), "{line}");
-    assert!(report::html(&collected, &summary).contains("<li class=\"worse\"><b>balgrad</b> against joint"));
+    let page = report::html(&collected, &summary);
+    assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
+    assert!(page.contains("<p>Missing avg is highest for joint (") && page.contains("; balgrad loses to joint.</p>"));
+}
+
+#[test]
+fn one_run_without_predictions_costs_its_own_intervals_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "neither", "balgrad"]);
+    fs::remove_dir_all(runs[0].join("predictions")).unwrap(); // joint, the first seed of the first row
+    let (collected, summary) = of(root.path());
+    for c in &summary.comparisons {
+        assert_eq!(c.ci95.is_some(), c.b == "neither", "{c:?}");
+        assert!(c.p.is_some(), "the test over seeds needs no predictions: {c:?}");
+    }
+    assert!(report::html(&collected, &summary).contains("without an interval (p over seeds alone) against joint"));
+}
+
+#[test]
+fn names_from_files_cannot_steer_the_terminal() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
+    for run in &runs {
+        change(run, |r| {
+            r["dataset"]["name"] = json!("a\u{1b}[2Jb");
+            r["label"] = json!("c\u{9b}31m");
+        });
+    }
+    let tables = report::tables(&of(root.path()).1);
+    assert!(tables.contains("a\u{fffd}[2Jb") && tables.contains("c\u{fffd}31m"), "{tables}");
+    assert!(!tables.contains(|c: char| c.is_control() && c != '\n'));
 }
 
 #[test]

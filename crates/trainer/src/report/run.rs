@@ -60,6 +60,9 @@ pub struct Results {
     /// Time from start to end, in seconds.
     #[serde(default)]
     pub wall_seconds: Option<f64>,
+    /// Speed of training.
+    #[serde(default)]
+    pub steps_per_second: Option<f64>,
     /// The headline metric.
     pub metric: String,
     /// The chosen epoch, from 1.
