@@ -111,7 +111,7 @@ fn a_loss_is_shown_as_a_loss() {
     assert!(line.ends_with("worse"), "{line}");
     let page = report::html(&collected, &summary);
     assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
-    assert!(page.contains("<p>Missing avg is highest for joint (") && page.contains("; balgrad loses to joint.</p>"));
+    assert!(page.contains("<p>Missing avg: the highest mean is that of joint (") && page.contains("; balgrad loses to joint.</p>"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn one_run_without_predictions_costs_its_own_intervals_alone() {
         assert_eq!(c.ci95.is_some(), c.b == "neither", "{c:?}");
         assert!(c.p.is_some(), "the test over seeds needs no predictions: {c:?}");
     }
-    assert!(report::html(&collected, &summary).contains("without an interval (p over seeds alone) against joint"));
+    assert!(report::html(&collected, &summary).contains("balgrad has no interval, only a p over seeds, against joint"));
 }
 
 #[test]

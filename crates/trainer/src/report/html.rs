@@ -148,12 +148,12 @@ fn standing(view: &View<'_>, condition: &str) -> Option<String> {
         let found = comparisons.iter().filter(|c| c.a == "balgrad" && verdict(c) == wanted);
         found.map(|c| c.b.as_str()).collect::<Vec<_>>().join(", ")
     };
-    let mut parts = vec![format!("{} is highest for {best} ({:.2})", condition_name(condition), 100.0 * score)];
+    let mut parts = vec![format!("{}: the highest mean is that of {best} ({:.2})", condition_name(condition), 100.0 * score)];
     for (wanted, words) in [
         ("better", "balgrad beats"),
         ("worse", "balgrad loses to"),
-        ("not resolved", "not resolved against"),
-        ("no interval", "without an interval (p over seeds alone) against"),
+        ("not resolved", "balgrad is not told apart from"),
+        ("no interval", "balgrad has no interval, only a p over seeds, against"),
     ] {
         let names = against(wanted);
         if !names.is_empty() {
