@@ -111,7 +111,10 @@ fn a_loss_is_shown_as_a_loss() {
     assert!(line.ends_with("worse"), "{line}");
     let page = report::html(&collected, &summary);
     assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
-    assert!(page.contains("<p>Missing avg: the highest mean is that of joint (") && page.contains("; balgrad loses to joint.</p>"));
+    assert!(
+        page.contains("<p>Missing avg: the highest mean is that of joint (")
+            && page.contains("; balgrad loses to joint.</p>")
+    );
 }
 
 #[test]
@@ -230,7 +233,7 @@ fn broken_runs_are_named_and_left_out() {
 }
 
 #[test]
-fn an_unknown_schema_and_an_empty_folder_are_errors_with_a_mend() {
+fn an_unknown_schema_is_left_out_and_nothing_to_show_is_an_error_with_a_mend() {
     let root = tempfile::tempdir().unwrap();
     let none = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
     assert!(none.contains("no finished run in"), "{none}");
@@ -238,8 +241,13 @@ fn an_unknown_schema_and_an_empty_folder_are_errors_with_a_mend() {
     assert!(gone.contains("is not a folder"), "{gone}");
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
     change(&runs[1], |r| r["schema"] = json!(7));
-    let error = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
-    assert!(error.contains("schema 7") && error.contains("seed-1") && error.contains("schema 1"), "{error}");
+    let collected = report::collect(&[root.path().to_owned()]).unwrap();
+    assert_eq!(collected.runs.len(), 2, "one foreign run hides no other");
+    let skipped = &collected.skipped[0];
+    assert!(skipped.path.ends_with("seed-1") && skipped.reason.contains("schema 7"), "{skipped:?}");
+    assert!(skipped.reason.contains("schema 1; train the run again"), "{skipped:?}");
+    let error = report::collect(&[runs[1].clone()]).unwrap_err().to_string();
+    assert!(error.contains("seed-1") && error.contains("schema 7"), "{error}");
 }
 
 #[test]

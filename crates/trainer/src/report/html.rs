@@ -148,7 +148,8 @@ fn standing(view: &View<'_>, condition: &str) -> Option<String> {
         let found = comparisons.iter().filter(|c| c.a == "balgrad" && verdict(c) == wanted);
         found.map(|c| c.b.as_str()).collect::<Vec<_>>().join(", ")
     };
-    let mut parts = vec![format!("{}: the highest mean is that of {best} ({:.2})", condition_name(condition), 100.0 * score)];
+    let mut parts =
+        vec![format!("{}: the highest mean is that of {best} ({:.2})", condition_name(condition), 100.0 * score)];
     for (wanted, words) in [
         ("better", "balgrad beats"),
         ("worse", "balgrad loses to"),
