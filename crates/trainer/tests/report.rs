@@ -46,6 +46,7 @@ fn the_whole_report_is_golden_and_repeats() {
         "Who learns when",
         "Do the gradients agree",
         "Losses with and without",
+        "What it costs",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -108,7 +109,40 @@ fn a_loss_is_shown_as_a_loss() {
     let line =
         report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
     assert!(line.ends_with("worse"), "{line}");
-    assert!(report::html(&collected, &summary).contains("<li class=\"worse\"><b>balgrad</b> against joint"));
+    let page = report::html(&collected, &summary);
+    assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
+    assert!(
+        page.contains("<p>Missing avg: the highest mean is that of joint (")
+            && page.contains("; balgrad loses to joint.</p>")
+    );
+}
+
+#[test]
+fn one_run_without_predictions_costs_its_own_intervals_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "neither", "balgrad"]);
+    fs::remove_dir_all(runs[0].join("predictions")).unwrap(); // joint, the first seed of the first row
+    let (collected, summary) = of(root.path());
+    for c in &summary.comparisons {
+        assert_eq!(c.ci95.is_some(), c.b == "neither", "{c:?}");
+        assert!(c.p.is_some(), "the test over seeds needs no predictions: {c:?}");
+    }
+    assert!(report::html(&collected, &summary).contains("balgrad has no interval, only a p over seeds, against joint"));
+}
+
+#[test]
+fn names_from_files_cannot_steer_the_terminal() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
+    for run in &runs {
+        change(run, |r| {
+            r["dataset"]["name"] = json!("a\u{1b}[2Jb");
+            r["label"] = json!("c\u{9b}31m");
+        });
+    }
+    let tables = report::tables(&of(root.path()).1);
+    assert!(tables.contains("a\u{fffd}[2Jb") && tables.contains("c\u{fffd}31m"), "{tables}");
+    assert!(!tables.contains(|c: char| c.is_control() && c != '\n'));
 }
 
 #[test]
@@ -199,7 +233,7 @@ fn broken_runs_are_named_and_left_out() {
 }
 
 #[test]
-fn an_unknown_schema_and_an_empty_folder_are_errors_with_a_mend() {
+fn an_unknown_schema_is_left_out_and_nothing_to_show_is_an_error_with_a_mend() {
     let root = tempfile::tempdir().unwrap();
     let none = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
     assert!(none.contains("no finished run in"), "{none}");
@@ -207,8 +241,13 @@ fn an_unknown_schema_and_an_empty_folder_are_errors_with_a_mend() {
     assert!(gone.contains("is not a folder"), "{gone}");
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
     change(&runs[1], |r| r["schema"] = json!(7));
-    let error = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
-    assert!(error.contains("schema 7") && error.contains("seed-1") && error.contains("schema 1"), "{error}");
+    let collected = report::collect(&[root.path().to_owned()]).unwrap();
+    assert_eq!(collected.runs.len(), 2, "one foreign run hides no other");
+    let skipped = &collected.skipped[0];
+    assert!(skipped.path.ends_with("seed-1") && skipped.reason.contains("schema 7"), "{skipped:?}");
+    assert!(skipped.reason.contains("schema 1; train the run again"), "{skipped:?}");
+    let error = report::collect(&[runs[1].clone()]).unwrap_err().to_string();
+    assert!(error.contains("seed-1") && error.contains("schema 7"), "{error}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn figure(title: &str, legend: &[(String, String)], panels: &[(String, String)],
 
 /// All figures of a section.
 pub(super) fn charts(section: &Section<'_>) -> String {
-    [impaired(section), ratios(section), learning(section), cosines(section), losses(section)].concat()
+    [impaired(section), ratios(section), learning(section), cosines(section), losses(section), cost(section)].concat()
 }
 
 /// Colour of a method, the same in every figure; with dropout it is dashed.
@@ -72,7 +72,7 @@ fn impaired(section: &Section<'_>) -> String {
         let groups: Vec<Group> = section.arms.iter().map(group).filter(|g| !g.bars.is_empty()).collect();
         if !groups.is_empty() {
             let label = format!("{title}: {} in percent by method", metric_name(metric));
-            panels.push((format!("{title} · {}, %", metric_name(metric)), bars(&label, &groups)));
+            panels.push((format!("{title} · {}, %", metric_name(metric)), bars(&label, Unit::Percent, &groups)));
         }
     }
     let legend = [
@@ -268,6 +268,27 @@ fn losses(section: &Section<'_>) -> String {
         &legend,
         &panels,
         "Reweighting pulls the less learned modality harder: if it works, the two modalities' losses come down together.",
+    )
+}
+
+/// What balancing costs: methods that need a backward pass per objective take more time per step.
+fn cost(section: &Section<'_>) -> String {
+    let group = |arm: &Arm<'_>| {
+        let (mean, deviation) = over_seeds(arm, |r| r.results.steps_per_second.filter(|s| s.is_finite() && *s > 0.0))?;
+        let bars = vec![("speed", "steps per second", mean, deviation)];
+        Some(Group { name: arm.label.clone(), bars, mark: None, strong: arm.label.starts_with("balgrad") })
+    };
+    let groups: Vec<Group> = section.arms.iter().filter_map(group).collect();
+    if groups.is_empty() {
+        return String::new();
+    }
+    let title = "training steps per second";
+    let panel = (title.to_owned(), bars("Training steps per second by method", Unit::Plain, &groups));
+    figure(
+        "What it costs",
+        &[],
+        &[panel],
+        "Longer is faster. The rates are those of the runs themselves: runs that shared a machine slowed each other down.",
     )
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::run::{Run, Unread};
+use super::run::Run;
 
 /// Runs that were found, and what was left out.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ const DEPTH: usize = 8;
 /// Reads every run in `folders` and below.
 ///
 /// # Errors
-/// A folder that is not there, a run of an unknown schema, or no finished run at all.
+/// A folder that is not there, or no run that can be shown; then the message names each run and its reason.
 pub fn collect(folders: &[PathBuf]) -> Result<Collected> {
     let mut found = BTreeSet::new();
     for folder in folders {
@@ -49,8 +49,7 @@ pub fn collect(folders: &[PathBuf]) -> Result<Collected> {
         }
         match Run::read(&folder) {
             Ok(run) => collected.runs.push(run),
-            Err(Unread::Skip(reason)) => collected.skipped.push(Skipped { path: folder.display().to_string(), reason }),
-            Err(Unread::Schema(message)) => bail!(message),
+            Err(reason) => collected.skipped.push(Skipped { path: folder.display().to_string(), reason }),
         }
     }
     if collected.runs.is_empty() {

@@ -145,9 +145,11 @@ struct Groups {
 }
 
 fn resample(section: &Section<'_>, metric: &str, draws: usize, notes: &mut Vec<String>) -> Result<Draws, String> {
-    let first = section.first();
-    let classes = &first.results.dataset.classes;
-    let model = Predictions::read(&first.path, "full", classes)?;
+    // Whichever run has its predictions says which samples and groups there are.
+    let read = |run: &&Run| Predictions::read(&run.path, "full", &run.results.dataset.classes);
+    let mut models = section.arms.iter().flat_map(|arm| &arm.runs).map(read);
+    let first = models.next().ok_or("there is no run")?;
+    let model = first.or_else(|why| models.find_map(Result::ok).ok_or(why))?;
     let mut index: BTreeMap<&str, usize> = BTreeMap::new();
     let mut of = BTreeMap::new();
     for (id, group) in model.ids.iter().zip(&model.groups) {

@@ -139,6 +139,31 @@ fn verdict_class(c: &Comparison) -> &'static str {
     }
 }
 
+/// Who has the highest mean in a score, and where BalGrad stands to every other method.
+fn standing(view: &View<'_>, condition: &str) -> Option<String> {
+    let scored = view.methods.iter().filter_map(|m| Some((*m, view.row(m, condition, view.metric)?.mean?)));
+    let (best, score) = scored.max_by(|x, y| x.1.total_cmp(&y.1))?;
+    let comparisons = view.comparisons(view.metric, &[condition]);
+    let against = |wanted: &str| -> String {
+        let found = comparisons.iter().filter(|c| c.a == "balgrad" && verdict(c) == wanted);
+        found.map(|c| c.b.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let mut parts =
+        vec![format!("{}: the highest mean is that of {best} ({:.2})", condition_name(condition), 100.0 * score)];
+    for (wanted, words) in [
+        ("better", "balgrad beats"),
+        ("worse", "balgrad loses to"),
+        ("not resolved", "balgrad is not told apart from"),
+        ("no interval", "balgrad has no interval, only a p over seeds, against"),
+    ] {
+        let names = against(wanted);
+        if !names.is_empty() {
+            parts.push(format!("{words} {names}"));
+        }
+    }
+    Some(parts.join("; ") + ".")
+}
+
 /// The headline comparisons in words, favourable or not.
 fn findings(out: &mut String, view: &View<'_>) {
     let wanted = |c: &&Comparison| matches!(c.b.as_str(), "joint" | "neither" | "joint+dropout");
@@ -147,7 +172,11 @@ fn findings(out: &mut String, view: &View<'_>) {
     if found.is_empty() {
         return;
     }
-    out.push_str("<h3>In short</h3><ul class=\"findings\">");
+    out.push_str("<h3>In short</h3>");
+    for sentence in ["full", "missing-avg", "noisy-avg"].iter().filter_map(|condition| standing(view, condition)) {
+        let _ = write!(out, "<p>{}</p>", escape(&sentence));
+    }
+    out.push_str("<ul class=\"findings\">");
     for pair in found.chunk_by(|x, y| x.a == y.a && x.b == y.b) {
         let classes: Vec<&str> = pair.iter().map(|c| verdict_class(c)).collect();
         let class = match (classes.contains(&"better"), classes.contains(&"worse")) {

@@ -60,6 +60,9 @@ pub struct Results {
     /// Time from start to end, in seconds.
     #[serde(default)]
     pub wall_seconds: Option<f64>,
+    /// Speed of training.
+    #[serde(default)]
+    pub steps_per_second: Option<f64>,
     /// The headline metric.
     pub metric: String,
     /// The chosen epoch, from 1.
@@ -157,38 +160,28 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Why a folder is no run of a report.
-#[derive(Debug)]
-pub(super) enum Unread {
-    /// The run may be left out.
-    Skip(String),
-    /// The run was written by another version: going on would mislead.
-    Schema(String),
-}
-
 impl Run {
-    pub(super) fn read(folder: &Path) -> Result<Self, Unread> {
-        let skip = |why: String| Unread::Skip(why);
+    /// Reads a run folder, or says in one line why it is no run of a report.
+    pub(super) fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join("results.json");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(skip("not finished (no results.json): continue it with `balgrad train --resume`".into()));
+                return Err("not finished (no results.json): continue it with `balgrad train --resume`".into());
             }
-            Err(e) => return Err(skip(format!("results.json cannot be read: {e}"))),
+            Err(e) => return Err(format!("results.json cannot be read: {e}")),
         };
-        let value: Value = serde_json::from_str(&text).map_err(|e| skip(format!("results.json is damaged: {e}")))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| format!("results.json is damaged: {e}"))?;
         match &value["schema"] {
             Value::Number(n) if n.as_u64() == Some(SCHEMA) => {}
-            Value::Null => return Err(skip("results.json has no `schema`: it is not a run's".into())),
+            Value::Null => return Err("results.json has no `schema`: it is not a run's".into()),
             found => {
-                let path = path.display();
-                return Err(Unread::Schema(format!(
-                    "{path}: schema {found}, but this program reads schema {SCHEMA}; train the run again, or use the version that wrote it"
-                )));
+                return Err(format!(
+                    "results.json has schema {found}, but this program reads schema {SCHEMA}; train the run again, or use the version that wrote it"
+                ));
             }
         }
-        let results = serde_json::from_value(value).map_err(|e| skip(format!("results.json is incomplete: {e}")))?;
+        let results = serde_json::from_value(value).map_err(|e| format!("results.json is incomplete: {e}"))?;
         let (steps, epochs) = log(&std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default());
         let config = std::fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
         Ok(Self { path: folder.to_owned(), results, steps, epochs, config })

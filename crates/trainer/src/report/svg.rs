@@ -167,8 +167,8 @@ pub(super) struct Group {
     pub(super) strong: bool,
 }
 
-/// Horizontal bars in percent, from 0, with whiskers of a standard deviation.
-pub(super) fn bars(label: &str, groups: &[Group]) -> String {
+/// Horizontal bars from 0, with whiskers of a standard deviation.
+pub(super) fn bars(label: &str, unit: Unit, groups: &[Group]) -> String {
     const THICK: f64 = 9.0;
     const NAMES: f64 = 104.0;
     let ends = groups.iter().flat_map(|g| g.bars.iter().map(|b| b.2 + b.3.unwrap_or(0.0)).chain(g.mark));
@@ -183,7 +183,7 @@ pub(super) fn bars(label: &str, groups: &[Group]) -> String {
             r#"<line class="grid" x1="{at:.1}" x2="{at:.1}" y1="4" y2="{:.1}"/><text class="tick" x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
             height - 24.0,
             height - 10.0,
-            x.text(tick, Unit::Percent)
+            x.text(tick, unit)
         );
     }
     let mut top = 8.0;
@@ -199,7 +199,9 @@ pub(super) fn bars(label: &str, groups: &[Group]) -> String {
         );
         for (i, (class, name, score, deviation)) in group.bars.iter().enumerate() {
             let y = top + i as f64 * (THICK + 2.0);
-            let title = format!("{}, {name}: {:.2} %", group.name, 100.0 * score);
+            let score_text =
+                if unit == Unit::Percent { format!("{:.2} %", 100.0 * score) } else { format!("{score:.1}") };
+            let title = format!("{}, {name}: {score_text}", group.name);
             let _ = write!(
                 out,
                 r#"<rect class="bar {class}" x="{NAMES}" y="{y:.1}" width="{:.1}" height="{THICK}" rx="2"><title>{}</title></rect>"#,

@@ -179,7 +179,12 @@ pub fn tables(summary: &Summary) -> String {
     for note in &summary.notes {
         let _ = writeln!(out, "note: {note}");
     }
-    out
+    printable(&out)
+}
+
+/// Names and paths come from files: nothing in them may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]) {
