@@ -63,9 +63,8 @@ fn gradients() -> Result<()> {
         ("20 tensors of 3 k", vec![3_000; 20]),
     ] {
         let total: usize = sizes.iter().sum();
-        let rows: Vec<Vec<Option<Tensor>>> = (0..OBJECTIVES)
-            .map(|_| sizes.iter().map(|&n| random(&[n]).map(Some)).collect())
-            .collect::<Result<_>>()?;
+        let rows: Vec<Vec<Option<Tensor>>> =
+            (0..OBJECTIVES).map(|_| sizes.iter().map(|&n| random(&[n]).map(Some)).collect()).collect::<Result<_>>()?;
         let rows: Vec<kernels::Row<'_>> = rows.iter().map(Vec::as_slice).collect();
         let bytes = (size_of::<f32>() * total) as f64;
         let c = [1.0, 0.5, -0.25];

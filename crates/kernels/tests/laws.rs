@@ -6,7 +6,13 @@ use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 
 /// Rows of gradients with values drawn from a counter, so that a seed tells them all; `mask` says which are missing.
-fn rows(seed: u64, k: usize, sizes: &[usize], dtype: DType, missing: impl Fn(usize, usize) -> bool) -> Vec<Vec<Option<Tensor>>> {
+fn rows(
+    seed: u64,
+    k: usize,
+    sizes: &[usize],
+    dtype: DType,
+    missing: impl Fn(usize, usize) -> bool,
+) -> Vec<Vec<Option<Tensor>>> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move || {
         state ^= state << 13;
@@ -167,7 +173,8 @@ fn a_mixed_block_keeps_each_slots_dtype() {
 fn strided_tensors_are_read_as_they_are_seen() {
     let base = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((3, 4)).unwrap();
     let (turned, narrow) = (base.t().unwrap(), base.narrow(0, 1, 2).unwrap());
-    let rows = [vec![Some(turned.clone()), Some(narrow.clone())], vec![Some(turned.contiguous().unwrap()), Some(narrow)]];
+    let rows =
+        [vec![Some(turned.clone()), Some(narrow.clone())], vec![Some(turned.contiguous().unwrap()), Some(narrow)]];
     let g = gram(&views(&rows)).unwrap();
     assert!(g.iter().all(|&x| x == g[0]) && g[0] == 506.0 + (4..12).map(|x| x * x).sum::<i32>() as f64, "{g:?}");
     let doubled = blend(&views(&rows), &[1.0, 1.0]).unwrap();

@@ -63,8 +63,7 @@ fn steps_agree_with_the_papers() {
             let n = if dtype == DType::F64 { 20_011 } else { 37 };
             let parameter = parameter("p", n, dtype);
             let var = parameter.var.clone();
-            let mut plain: Vec<Plain> =
-                f64s(&var).into_iter().map(|p| Plain { p, m: 0.0, v: 0.0, t: 0 }).collect();
+            let mut plain: Vec<Plain> = f64s(&var).into_iter().map(|p| Plain { p, m: 0.0, v: 0.0, t: 0 }).collect();
             let mut optimizer = Optimizer::new(vec![parameter], kind).unwrap();
             for step in 0..6 {
                 let mut grads = GradStore::default();

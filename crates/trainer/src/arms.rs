@@ -27,7 +27,16 @@ const NAMED: &[(&str, &str)] = &[
 
 /// The rows of the paper's Tables 1 and 2, with the controls and the modality dropout that the paper lacks.
 const PAPER: &[&str] = &[
-    "joint", "multi-loss", "neither", "mslr", "ogm-ge", "agm", "reweighting", "projection", "balgrad", "joint+dropout",
+    "joint",
+    "multi-loss",
+    "neither",
+    "mslr",
+    "ogm-ge",
+    "agm",
+    "reweighting",
+    "projection",
+    "balgrad",
+    "joint+dropout",
     "balgrad+dropout",
 ];
 

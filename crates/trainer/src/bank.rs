@@ -51,7 +51,8 @@ impl Variation {
         if self.dropout <= 0.0 {
             return None;
         }
-        let key = [&self.seed.to_le_bytes()[..], &(self.epoch as u64).to_le_bytes(), b"modality dropout", id.as_bytes()];
+        let key =
+            [&self.seed.to_le_bytes()[..], &(self.epoch as u64).to_le_bytes(), b"modality dropout", id.as_bytes()];
         let u = balgrad_data::stable_hash(&key) as f64 / u64::MAX as f64;
         (0..modalities).find(|m| u < self.dropout * (*m as f64 + 1.0))
     }

@@ -15,15 +15,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use balgrad::Value;
-use balgrad_trainer::config::{Config, parse_set};
 use balgrad_trainer::Usage;
+use balgrad_trainer::config::{Config, parse_set};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Train image-text classifiers in which neither modality dominates, and measure what happens when one is missing
 /// or noisy.
 #[derive(Parser)]
-#[command(version, about, after_help = "Try:  balgrad train --data emoji --out runs/first\n      \
-    balgrad report runs/first --out report.html\n\nDocumentation: docs/ in the source, `balgrad methods` for the methods.")]
+#[command(
+    version,
+    about,
+    after_help = "Try:  balgrad train --data emoji --out runs/first\n      \
+    balgrad report runs/first --out report.html\n\nDocumentation: docs/ in the source, `balgrad methods` for the methods."
+)]
 pub(crate) struct Program {
     #[command(subcommand)]
     command: Command,

@@ -38,7 +38,7 @@ pub static KEYS: &[Setting] = &[
     key("max_tokens", "24", count(2, 4096), "tokens that trainable text encoders see"),
     key("vocabulary", "1500", count(64, 1_000_000), "entries of a vocabulary learnt from the training texts"),
     key("augment", "true", Kind::Flag, "small seeded shifts and flips of images for trainable image encoders"),
-    key("epochs", "30", count(1, 1_000_000), "passes over the training split"),
+    key("epochs", "15", count(1, 1_000_000), "passes over the training split"),
     key("batch_size", "64", count(1, 1_000_000), "samples a step"),
     key("optimizer", "adamw", Kind::Choice(&["adamw", "sgd"]), "AdamW, or SGD with momentum"),
     key("lr", "0.001", number(0.0, 1e3), "peak learning rate"),
@@ -46,7 +46,12 @@ pub static KEYS: &[Setting] = &[
     key("weight_decay", "0.01", number(0.0, 1e3), "decoupled weight decay of matrices"),
     key("momentum", "0.9", number(0.0, 1.0), "momentum of SGD"),
     key("class_weights", "none", Kind::Choice(&["none", "balanced"]), "weigh classes by inverse frequency"),
-    key("modality_dropout", "0", number(0.0, 0.5), "chance in training that a sample loses its image, and again its text"),
+    key(
+        "modality_dropout",
+        "0",
+        number(0.0, 0.5),
+        "chance in training that a sample loses its image, and again its text",
+    ),
     key("time_budget", "0", number(0.0, 1e9), "seconds after which training ends early; 0: none"),
     key("noise.image", "gaussian", Kind::Text, "corruption of the condition noisy-image"),
     key("noise.text", "mask", Kind::Text, "corruption of the condition noisy-text"),
@@ -117,7 +122,9 @@ impl Config {
         let mut put = |name: &str, value: &Value| {
             let value = match value {
                 Value::Flag(v) => toml::Value::Boolean(*v),
-                Value::Count(v) => i64::try_from(*v).map_or_else(|_| toml::Value::String(v.to_string()), toml::Value::Integer),
+                Value::Count(v) => {
+                    i64::try_from(*v).map_or_else(|_| toml::Value::String(v.to_string()), toml::Value::Integer)
+                }
                 Value::Number(v) => toml::Value::Float(*v),
                 Value::Word(v) => toml::Value::String(v.clone()),
             };

@@ -75,7 +75,8 @@ impl Judge<'_> {
                 Ok(part * cross_entropy(z, &truth)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
             };
             let said = self.model.forward(&bank.inputs(rows, expects, None, self.device)?)?;
-            let slices = if self.trains_heads { Some(said.own.clone()) } else { self.model.slices(&said.embeddings)? };
+            let slices =
+                if self.trains_heads { Some(said.own.clone()) } else { self.model.slices(&said.embeddings)? };
             answers.loss += loss(&said.fused)?;
             for m in 0..modalities {
                 let view = slices.as_ref().map(|s| &s[m]);
@@ -90,7 +91,9 @@ impl Judge<'_> {
             answers.probs.extend(match self.prediction {
                 Prediction::Fused => self.probabilities(&said.fused)?,
                 Prediction::Own(m) => self.probabilities(&said.own[m])?,
-                Prediction::Average => average(&said.own.iter().map(|z| self.probabilities(z)).collect::<Result<Vec<_>>>()?),
+                Prediction::Average => {
+                    average(&said.own.iter().map(|z| self.probabilities(z)).collect::<Result<Vec<_>>>()?)
+                }
             });
         }
         Ok(answers)

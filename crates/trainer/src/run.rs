@@ -248,7 +248,9 @@ impl<'a> Trained<'a> {
     ) -> Value {
         let judge = self.stage.judge(self.config);
         let mut order: Vec<usize> = (0..bank.len()).collect();
-        order.sort_by_key(|&row| balgrad_data::stable_hash(&[&self.config.seed().to_le_bytes(), bank.ids[row].as_bytes()]));
+        order.sort_by_key(|&row| {
+            balgrad_data::stable_hash(&[&self.config.seed().to_le_bytes(), bank.ids[row].as_bytes()])
+        });
         let mut out = Map::from_iter([("ratios".to_owned(), json!(ratios))]);
         for name in ["missing-image", "missing-text"] {
             let (full, missing) = (&by_condition["full"], &by_condition[name]);
@@ -265,10 +267,14 @@ impl<'a> Trained<'a> {
 
     fn write_predictions(&self, folder: &Path, condition: &str, bank: &Bank, probs: &Probabilities) -> Result<()> {
         let dataset = &self.stage.dataset;
-        let groups: BTreeMap<&str, &str> = dataset.indices(Split::Test).iter().filter_map(|&i| {
-            let sample = &dataset.samples[i];
-            Some((sample.id.as_str(), sample.group.as_deref()?))
-        }).collect();
+        let groups: BTreeMap<&str, &str> = dataset
+            .indices(Split::Test)
+            .iter()
+            .filter_map(|&i| {
+                let sample = &dataset.samples[i];
+                Some((sample.id.as_str(), sample.group.as_deref()?))
+            })
+            .collect();
         let mut text = String::new();
         for ((id, labels), probs) in bank.ids.iter().zip(&bank.labels).zip(probs) {
             let names: Vec<&str> = labels.iter().map(|&c| dataset.classes[c as usize].as_str()).collect();

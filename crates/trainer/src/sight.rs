@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use balgrad_data::{DataError, Dataset, Impairment, Modality, Sample, Split, decode, decode_bytes, resize};
 use balgrad_encoders::{
-    CacheKey, Encoder, EncoderEntry, EncoderKind, FeatureCache, Featurizer, HeadForm, ModelConfig, Parameters, Precomputed,
-    ScratchShape, Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
+    CacheKey, Encoder, EncoderEntry, EncoderKind, FeatureCache, Featurizer, HeadForm, ModelConfig, Parameters,
+    Precomputed, ScratchShape, Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
 };
 use candle_core::{Device, Tensor};
 use image::RgbImage;
@@ -48,7 +48,9 @@ fn entry(name: &str, modality: Modality) -> Result<&'static EncoderEntry> {
     let entry = encoder(name).map_err(|e| Usage(e.to_string()))?;
     if entry.modality != modality.name() {
         let (reads, modality) = (entry.modality, modality.name());
-        return Err(Usage(format!("`encoders.{modality} = {name}`: `{name}` reads {reads}s; see `balgrad encoders`")).into());
+        return Err(
+            Usage(format!("`encoders.{modality} = {name}`: `{name}` reads {reads}s; see `balgrad encoders`")).into()
+        );
     }
     Ok(entry)
 }
@@ -88,7 +90,8 @@ impl Sight {
                 }
                 (EncoderKind::Featurizer(_), Modality::Text) => Eye::Features { encoder: name, standardizer: None },
                 (EncoderKind::Pretrained { .. }, _) => {
-                    let what = "runs take pretrained encoders in a later version; the crate `balgrad-encoders` loads them";
+                    let what =
+                        "runs take pretrained encoders in a later version; the crate `balgrad-encoders` loads them";
                     return Err(Usage(format!("`encoders.{} = {name}`: {what}", modality.name())).into());
                 }
                 (EncoderKind::Scratch(_), Modality::Image) => {
@@ -121,7 +124,9 @@ impl Sight {
             let scope = parameters.scope(name).scope("encoder");
             let scratch = |encoder_name: &str, shape: &ScratchShape| match encoder(encoder_name)?.kind {
                 EncoderKind::Scratch(build) => Ok(build(shape, &scope)?),
-                EncoderKind::Featurizer(_) | EncoderKind::Pretrained { .. } => bail!("`{encoder_name}` does not start from nothing"),
+                EncoderKind::Featurizer(_) | EncoderKind::Pretrained { .. } => {
+                    bail!("`{encoder_name}` does not start from nothing")
+                }
             };
             encoders.push(match eye {
                 Eye::Features { encoder, .. } => Box::new(Precomputed::new(featurizer(encoder)?.dim())),
@@ -177,7 +182,11 @@ impl Sight {
         let kept: Vec<usize> = (0..rows.len()).filter(|&i| usable[i]).collect();
         let seen = views.into_iter().map(|v| v.pick(&kept, device)).collect::<Result<_>>()?;
         let samples = kept.iter().map(|&i| &dataset.samples[rows[i]]);
-        Ok(Bank { ids: samples.clone().map(|s| s.id.clone()).collect(), labels: samples.map(|s| s.labels.clone()).collect(), seen })
+        Ok(Bank {
+            ids: samples.clone().map(|s| s.id.clone()).collect(),
+            labels: samples.map(|s| s.labels.clone()).collect(),
+            seen,
+        })
     }
 
     /// One sample from outside any data set: an image as a file's bytes, a text.
@@ -252,7 +261,11 @@ impl Sight {
                 }
                 let shown: Vec<Result<Option<Box<[u8]>>, String>> = samples
                     .par_iter()
-                    .map(|s| Ok(show(s, modality, impairment, None, seed).map_err(|e| e.to_string())?.and_then(|s| s.pixels(*size))))
+                    .map(|s| {
+                        Ok(show(s, modality, impairment, None, seed)
+                            .map_err(|e| e.to_string())?
+                            .and_then(|s| s.pixels(*size)))
+                    })
                     .collect();
                 let broken = shown.iter().map(|s| s.as_ref().err().cloned()).collect();
                 Ok(View { seen: Raw::Images(shown.into_iter().map(|s| s.ok().flatten()).collect()), broken })
@@ -347,7 +360,11 @@ impl Raw {
         Ok(match self {
             Self::Features(values, dim) => {
                 let all = kept.len() * dim == values.len();
-                let values = if all { values } else { kept.iter().flat_map(|&i| &values[i * dim..(i + 1) * dim]).copied().collect() };
+                let values = if all {
+                    values
+                } else {
+                    kept.iter().flat_map(|&i| &values[i * dim..(i + 1) * dim]).copied().collect()
+                };
                 Seen::Features(Tensor::from_vec(values, (kept.len(), dim), device)?)
             }
             Self::Images(mut all) => Seen::Images(kept.iter().map(|&i| all[i].take()).collect()),

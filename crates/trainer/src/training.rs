@@ -158,7 +158,10 @@ impl<'a> Run<'a> {
             class_weights,
             metrics: std::fs::File::options().create(true).append(true).open(course.folder.join("metrics.jsonl"))?,
             events: Events::append(&course.folder.join("events.out.tfevents.0.balgrad"))?,
-            progress: Progress { conflict: vec![ConflictCounts::default(); course.modalities.len()], ..Progress::default() },
+            progress: Progress {
+                conflict: vec![ConflictCounts::default(); course.modalities.len()],
+                ..Progress::default()
+            },
             epochs,
             batch_size,
             total_steps: epochs * course.train.len().div_ceil(batch_size),
@@ -230,7 +233,8 @@ impl<'a> Run<'a> {
     fn log_step(&mut self, rate: f64) -> Result<()> {
         let report = self.balancer.report();
         let names = self.course.modalities;
-        let by_name = |values: &[f64]| names.iter().zip(values).map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<Map<_, _>>();
+        let by_name =
+            |values: &[f64]| names.iter().zip(values).map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<Map<_, _>>();
         let mut line = Map::new();
         let losses: Map<String, Value> = report.losses.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
         line.insert("kind".into(), json!("step"));
@@ -249,8 +253,10 @@ impl<'a> Run<'a> {
                         counts.add(before, after);
                     }
                 }
-                let cosines: Map<_, _> = names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before))).collect();
-                let clashes = names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before.map(|v| v < 0.0))));
+                let cosines: Map<_, _> =
+                    names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before))).collect();
+                let clashes =
+                    names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before.map(|v| v < 0.0))));
                 line.insert("conflict".into(), clashes.collect::<Map<_, _>>().into());
                 line.insert("cosine".into(), cosines.into());
             }
@@ -361,7 +367,9 @@ impl<'a> Run<'a> {
                 optimizer.insert(name.to_owned(), tensor);
             } else if let Some(name) = name.strip_prefix("best.") {
                 best.insert(name.to_owned(), tensor);
-            } else if let Some((_, var)) = name.strip_prefix("model.").and_then(|n| self.named.iter().find(|(v, _)| v == n)) {
+            } else if let Some((_, var)) =
+                name.strip_prefix("model.").and_then(|n| self.named.iter().find(|(v, _)| v == n))
+            {
                 var.set(&tensor)?;
             } else {
                 bail!("{}: `{name}` is not a parameter of this model; the config changed since", path.display());
@@ -437,7 +445,9 @@ pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Resul
 pub fn device(name: &str) -> Result<Device> {
     match name {
         "cuda" => Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`"),
-        "metal" => Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`"),
+        "metal" => {
+            Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`")
+        }
         "auto" if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
         "auto" if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
         _ => Ok(Device::Cpu),

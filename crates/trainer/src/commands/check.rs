@@ -26,7 +26,14 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode> {
         let config = self.configured.load(&[])?;
         let data = open_data(&config)?;
-        println!("{}: {} ({}), {} classes, {} samples", data.name, data.task.name(), data.layout, data.classes.len(), data.samples.len());
+        println!(
+            "{}: {} ({}), {} classes, {} samples",
+            data.name,
+            data.task.name(),
+            data.layout,
+            data.classes.len(),
+            data.samples.len()
+        );
         for note in &data.notes {
             println!("  note: {note}");
         }
@@ -54,7 +61,9 @@ impl Check {
             let broken: Vec<String> = data
                 .samples
                 .par_iter()
-                .filter_map(|s| s.image.as_ref().and_then(|i| balgrad_data::decode(i).err()).map(|e| format!("{}: {e}", s.id)))
+                .filter_map(|s| {
+                    s.image.as_ref().and_then(|i| balgrad_data::decode(i).err()).map(|e| format!("{}: {e}", s.id))
+                })
                 .collect();
             problems.extend(broken);
         }

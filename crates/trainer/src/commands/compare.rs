@@ -41,7 +41,9 @@ pub(super) struct Compare {
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
-    let number = |t: &str| t.parse::<u64>().map_err(|_| format!("`{text}`: expected a count such as 5, or a range such as 5..10"));
+    let number = |t: &str| {
+        t.parse::<u64>().map_err(|_| format!("`{text}`: expected a count such as 5, or a range such as 5..10"))
+    };
     let range = match text.split_once("..") {
         None => 0..number(text)?,
         Some((a, b)) => number(a)?..number(b)?,
@@ -79,7 +81,11 @@ impl Compare {
                 if run::is_done(&folder, &config) {
                     done += 1;
                 } else if folder.join("results.json").exists() {
-                    return Err(Usage(format!("{} was made with other settings: choose another --out", folder.display())).into());
+                    return Err(Usage(format!(
+                        "{} was made with other settings: choose another --out",
+                        folder.display()
+                    ))
+                    .into());
                 } else {
                     jobs.push_back(Job { arm: arm.clone(), seed, folder });
                 }
@@ -138,7 +144,10 @@ impl Compare {
                             let seconds = started.elapsed().as_secs_f64();
                             let eta = seconds / f64::from(finished) * (total as f64 - f64::from(finished));
                             let line = run::summary_line(&job.folder);
-                            eprintln!("[{finished}/{total}] {} seed {}: {line}  (eta {eta:.0} s)", job.arm.label, job.seed);
+                            eprintln!(
+                                "[{finished}/{total}] {} seed {}: {line}  (eta {eta:.0} s)",
+                                job.arm.label, job.seed
+                            );
                         }
                     }
                 }
@@ -147,7 +156,11 @@ impl Compare {
             std::thread::sleep(Duration::from_millis(20));
         }
         if !failed.is_empty() {
-            bail!("{} of {total} runs failed: {}; the others are kept, and the same command does what is left", failed.len(), failed.join(", "));
+            bail!(
+                "{} of {total} runs failed: {}; the others are kept, and the same command does what is left",
+                failed.len(),
+                failed.join(", ")
+            );
         }
         Ok(())
     }

@@ -55,14 +55,21 @@ impl List {
             for key in ["default", "paper"] {
                 match text(&row[key]) {
                     value if value.is_empty() => {}
-                    value if key == "default" => tail.push_str(&format!(" [{}; default {value}]", text(&row["values"]))),
+                    value if key == "default" => {
+                        tail.push_str(&format!(" [{}; default {value}]", text(&row["values"])))
+                    }
                     value => tail.push_str(&format!(" ({value})")),
                 }
             }
             println!("{:width$}  {}{tail}", text(&row["name"]), text(&row["about"]));
             for setting in row["settings"].as_array().into_iter().flatten() {
                 let (name, about) = (text(&setting["name"]), text(&setting["about"]));
-                println!("{:width$}    method.{name} = {}  {about} [{}]", "", text(&setting["default"]), text(&setting["values"]));
+                println!(
+                    "{:width$}    method.{name} = {}  {about} [{}]",
+                    "",
+                    text(&setting["default"]),
+                    text(&setting["values"])
+                );
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -49,7 +49,8 @@ impl Predict {
         let (reader, base): (Box<dyn BufRead>, PathBuf) = if jsonl.as_os_str() == "-" {
             (Box::new(std::io::stdin().lock()), PathBuf::new())
         } else {
-            let file = std::fs::File::open(jsonl).map_err(|e| Usage(format!("cannot read {}: {e}", jsonl.display())))?;
+            let file =
+                std::fs::File::open(jsonl).map_err(|e| Usage(format!("cannot read {}: {e}", jsonl.display())))?;
             (Box::new(BufReader::new(file)), jsonl.parent().map(Path::to_owned).unwrap_or_default())
         };
         let mut failed = false;
@@ -80,7 +81,8 @@ impl Predict {
     }
 
     fn one(&self, model: &Model, image: Option<&Path>, text: Option<&str>) -> Result<Value> {
-        let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()));
+        let read =
+            |path: &Path| std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()));
         let bytes = image.map(read).transpose()?;
         let place = || image.map_or_else(String::new, |p| p.display().to_string());
         let mut answer = model.predict(bytes.as_deref(), text).with_context(place)?;

@@ -40,10 +40,9 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let config = self.configured.load(&[
-            ("method", self.method.clone().map(Value::Word)),
-            ("seed", self.seed.map(Value::Count)),
-        ])?;
+        let config = self
+            .configured
+            .load(&[("method", self.method.clone().map(Value::Word)), ("seed", self.seed.map(Value::Count))])?;
         let mut show = Show::new(self.quiet, self.verbose);
         let options = Options { folder: self.out.clone(), resume: self.resume };
         let results = run::train(&config, &options, &mut show)?;
@@ -67,7 +66,8 @@ impl Show {
     fn new(quiet: bool, verbose: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !quiet).then(|| {
-            let style = ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len} steps  {per_sec}  eta {eta}  {msg}");
+            let style =
+                ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len} steps  {per_sec}  eta {eta}  {msg}");
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         Self { bar, lines: !quiet && (!terminal || verbose), started: Instant::now() }
