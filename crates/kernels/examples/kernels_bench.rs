@@ -1,6 +1,6 @@
 //! Measures the kernels as ratios to a memory copy, and to candle's own operations, in one process.
 //!
-//! `cargo run --release -p balgrad-kernels --example kernels_bench [-- THREADS]`
+//! `cargo run --release -p balgrad-kernels --example kernels_bench [-- THREADS [--default-allocator]]`
 
 use balgrad_kernels as kernels;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
@@ -12,6 +12,9 @@ const PARAMETERS: usize = 25_000_000;
 const OBJECTIVES: usize = 3;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(2).as_deref() != Some("--default-allocator") && !kernels::keep_freed_memory() {
+        println!("the allocator gives freed memory back: large outputs pay for fresh pages");
+    }
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
     if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
         candle_core::bail!("{error}");

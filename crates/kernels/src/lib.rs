@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![allow(unsafe_code)] // The one crate where it is allowed; every block says why it is sound.
 
+mod allocator;
 mod blend;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -14,6 +15,7 @@ pub mod optimizer;
 pub mod oracle;
 mod rows;
 
+pub use allocator::keep_freed_memory;
 pub use blend::blend;
 pub use gram::gram;
 pub use mapped::MappedFile;

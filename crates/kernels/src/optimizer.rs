@@ -102,7 +102,9 @@ impl Optimizer {
     pub fn step(&mut self, grads: &GradStore, lr: f64, step_scale: &dyn Fn(&str) -> f64) -> Result<()> {
         for Entry { parameter: Parameter { name, var, .. }, .. } in &self.entries {
             if let Some(grad) = grads.get(var)
-                && (grad.shape() != var.shape() || grad.dtype() != var.dtype() || !grad.device().same_device(var.device()))
+                && (grad.shape() != var.shape()
+                    || grad.dtype() != var.dtype()
+                    || !grad.device().same_device(var.device()))
             {
                 bail!(
                     "optimizer: gradient of `{name}`: expected {:?} {} on {:?}, found {:?} {} on {:?}",
@@ -116,7 +118,9 @@ impl Optimizer {
             }
         }
         for Entry { parameter, moments, steps } in &mut self.entries {
-            let Some(grad) = grads.get(&parameter.var) else { continue };
+            let Some(grad) = grads.get(&parameter.var) else {
+                continue;
+            };
             *steps += 1;
             let rate = lr * parameter.lr_scale * step_scale(&parameter.name);
             let rule = rule::Rule::new(self.kind, rate, parameter.weight_decay, *steps);

@@ -31,11 +31,7 @@ impl Slot {
 /// Turns rows into slots, `None` where no row has a gradient or where `keep` refuses each row that has one.
 ///
 /// Errors name the row, the tensor, and what was expected and found.
-pub(crate) fn slots(
-    op: &str,
-    rows: &[Row<'_>],
-    keep: impl Fn(usize) -> bool,
-) -> Result<Vec<Option<Slot>>> {
+pub(crate) fn slots(op: &str, rows: &[Row<'_>], keep: impl Fn(usize) -> bool) -> Result<Vec<Option<Slot>>> {
     let width = rows.first().map_or(0, |row| row.len());
     for (i, row) in rows.iter().enumerate() {
         if row.len() != width {

@@ -82,7 +82,9 @@ fn check(rows: &[Vec<Option<Tensor>>], coefficients: &[f64], dtype: DType) {
     let reach: f64 = coefficients.iter().map(|c| c.abs()).sum();
     for (fast, slow) in fast.iter().zip(&slow) {
         assert_eq!(fast.is_some(), slow.is_some());
-        let (Some(fast), Some(slow)) = (fast, slow) else { continue };
+        let (Some(fast), Some(slow)) = (fast, slow) else {
+            continue;
+        };
         assert_eq!((fast.dtype(), fast.dims()), (dtype, slow.dims()));
         for (a, b) in f64s(fast).into_iter().zip(f64s(slow)) {
             // Rounded to the type's own grid (whose subnormals are coarse): half a unit, and a whisker of f64.

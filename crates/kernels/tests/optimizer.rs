@@ -69,7 +69,11 @@ fn steps_agree_with_the_papers() {
                 let mut grads = GradStore::default();
                 let grad = tensor(10 + step, n, dtype);
                 grads.insert(&var, grad.clone());
-                optimizer.step(&grads, 0.02, &|name| if name == "p" { 1.5 } else { f64::NAN }).unwrap();
+                optimizer
+                    .step(&grads, 0.02, &|name| {
+                        if name == "p" { 1.5 } else { f64::NAN }
+                    })
+                    .unwrap();
                 for (plain, g) in plain.iter_mut().zip(f64s(&grad)) {
                     plain.step(kind, g, 0.02 * 0.5 * 1.5, 0.1);
                 }

@@ -29,7 +29,8 @@ pub(crate) fn blend(slots: &[(usize, Slot)], coefficients: &[f64]) -> Result<Vec
 }
 
 fn slot_blend<T: Element>(slot: &Slot, coefficients: &[f64], threads: bool) -> Result<Tensor> {
-    let guards: Vec<_> = slot.tensors.iter().map(|(i, tensor)| (coefficients[*i], tensor.storage_and_layout())).collect();
+    let guards: Vec<_> =
+        slot.tensors.iter().map(|(i, tensor)| (coefficients[*i], tensor.storage_and_layout())).collect();
     let mut terms: Vec<(f64, &[T])> = Vec::with_capacity(guards.len());
     for (c, (storage, layout)) in &guards {
         terms.push((*c, floats(storage, layout)?));

@@ -1,7 +1,7 @@
 //! The storage types that gradients come in, and their way to f64 and back.
 
-use candle_core::WithDType;
 use super::simd::{LANES, Simd};
+use candle_core::WithDType;
 use half::{bf16, f16};
 
 /// A stored float. The conversions are branch-free integer arithmetic, so that loops over them vectorise.

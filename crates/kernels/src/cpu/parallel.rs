@@ -13,11 +13,7 @@ pub(crate) fn worth(bytes: usize) -> bool {
 
 /// `[f(0), …, f(count - 1)]`, in order; `threads` says whether to spread the calls over the pool.
 pub(crate) fn map<R: Send>(count: usize, threads: bool, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
-    if threads {
-        (0..count).into_par_iter().map(f).collect()
-    } else {
-        (0..count).map(f).collect()
-    }
+    if threads { (0..count).into_par_iter().map(f).collect() } else { (0..count).map(f).collect() }
 }
 
 /// A vector of `len` elements written chunk by chunk: `fill(start, chunk)` once for each chunk of `chunk` elements.

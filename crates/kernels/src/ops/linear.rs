@@ -27,7 +27,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         );
     }
     if weight.dtype() != x.dtype() || bias.is_some_and(|bias| bias.dtype() != x.dtype()) {
-        bail!("linear: x is {}, weight {}, bias {:?}", x.dtype().as_str(), weight.dtype().as_str(), bias.map(Tensor::dtype));
+        bail!(
+            "linear: x is {}, weight {}, bias {:?}",
+            x.dtype().as_str(),
+            weight.dtype().as_str(),
+            bias.map(Tensor::dtype)
+        );
     }
     if OWN_PRODUCT && fused(x) {
         let (x, weight) = (x.contiguous()?, weight.contiguous()?);
@@ -121,9 +126,7 @@ fn column_sums<T: Real>(data: &[T], columns: usize) -> Vec<T> {
     const BAND: usize = 128;
     let threads = parallel::worth(size_of_val(data));
     // SAFETY: `ColumnSums` writes each element of `out`.
-    unsafe {
-        parallel::build(columns, BAND, threads, |first, out| dispatch(ColumnSums { data, columns, first, out }))
-    }
+    unsafe { parallel::build(columns, BAND, threads, |first, out| dispatch(ColumnSums { data, columns, first, out })) }
 }
 
 struct ColumnSums<'a, T> {

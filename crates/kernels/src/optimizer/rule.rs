@@ -1,7 +1,7 @@
 use super::OptimizerKind;
 use crate::cpu::element::Element;
-use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::parallel;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Shape, Tensor, Var, WithDType, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -57,12 +57,8 @@ impl Moments {
     pub(super) fn from_tensors(var: &Var, tensors: &[&Tensor]) -> Result<Self> {
         let flat = |t: &&Tensor| t.to_device(&Device::Cpu)?.flatten_all();
         Ok(match (var.device(), var.dtype()) {
-            (Device::Cpu, DType::F32) => {
-                Self::F32(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?)
-            }
-            (Device::Cpu, DType::F64) => {
-                Self::F64(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?)
-            }
+            (Device::Cpu, DType::F32) => Self::F32(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
+            (Device::Cpu, DType::F64) => Self::F64(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
             (device, _) => Self::Composed(tensors.iter().map(|t| t.detach().to_device(device)).collect::<Result<_>>()?),
         })
     }
@@ -194,7 +190,9 @@ impl<T: Float> Kernel for AdamW<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Rule::AdamW { beta1, beta2, eps, keep, rate, unbias2 } = self.rule else { return };
+        let Rule::AdamW { beta1, beta2, eps, keep, rate, unbias2 } = self.rule else {
+            return;
+        };
         let [gain1, gain2] = [1.0 - beta1, 1.0 - beta2].map(T::from_f64);
         let [beta1, beta2, eps, keep, rate, unbias2] = [beta1, beta2, eps, keep, rate, unbias2].map(T::from_f64);
         for (((p, &g), m), v) in self.p.iter_mut().zip(self.g).zip(self.m).zip(self.v) {
@@ -217,7 +215,9 @@ impl<T: Float> Kernel for Sgd<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Rule::Sgd { momentum, keep, rate } = self.rule else { return };
+        let Rule::Sgd { momentum, keep, rate } = self.rule else {
+            return;
+        };
         let [momentum, keep, rate] = [momentum, keep, rate].map(T::from_f64);
         for ((p, &g), velocity) in self.p.iter_mut().zip(self.g).zip(self.velocity) {
             *velocity = *velocity * momentum + g;

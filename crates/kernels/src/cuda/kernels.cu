@@ -1,0 +1,138 @@
+// gram and blend over all tensors of a block in one launch each. Compiled by NVRTC at run time: no headers.
+//
+// `work` is one upload of 64-bit words (see mod.rs):
+//   chunks  [chunks]       slot << 32 | number of the chunk within its slot
+//   lens    [slots]        elements of the slot
+//   rows    [slots, k]     pointer to row i's gradient, 0 where it has none
+//   then, for blend: outs [slots] pointers, and coefficients [k] as f64
+//
+// Sums run in f64 in an order told by the shapes alone: the result has the same bits on every run.
+
+typedef unsigned long long u64;
+
+#define THREADS 256
+#define CHUNK 65536
+#define TILE 4
+
+struct Half { unsigned short bits; };
+struct Brain { unsigned short bits; };
+
+__device__ __forceinline__ double widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ double widen(Brain x) { return __uint_as_float((unsigned)x.bits << 16); }
+__device__ __forceinline__ double widen(Half x) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(x.bits));
+    return f;
+}
+
+__device__ __forceinline__ void narrow(float *out, double x) { *out = __double2float_rn(x); }
+__device__ __forceinline__ void narrow(double *out, double x) { *out = x; }
+__device__ __forceinline__ void narrow(Half *out, double x) {
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(__double2float_rn(x)));
+}
+__device__ __forceinline__ void narrow(Brain *out, double x) {
+    unsigned bits = __float_as_uint(__double2float_rn(x));
+    bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    out->bits = nan ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+// The sum over a thread block, in a fixed tree; right in thread 0.
+__device__ double block_sum(double x) {
+    __shared__ double warps[THREADS / 32];
+    for (int step = 16; step > 0; step /= 2) x += __shfl_down_sync(0xffffffffu, x, step);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        x = threadIdx.x < THREADS / 32 ? warps[threadIdx.x] : 0.0;
+        for (int step = THREADS / 64; step > 0; step /= 2) x += __shfl_down_sync(0xffffffffu, x, step);
+    }
+    return x;
+}
+
+// Block (c, p): the products of chunk c for pair p of tiles, p counting the upper triangle of tiles row by row.
+// partial[(i * k + j) * chunks + c], the upper triangle alone.
+template <typename T>
+__device__ void gram(const u64 *work, unsigned k, unsigned slots, double *partial) {
+    unsigned chunks = gridDim.x, tiles = (k + TILE - 1) / TILE, a = 0, b = blockIdx.y;
+    while (b >= tiles - a) b -= tiles - a++;
+    b += a;
+    unsigned slot = work[blockIdx.x] >> 32;
+    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
+    u64 end = min(start + CHUNK, work[chunks + slot]);
+    const T *const *rows = (const T *const *)(work + chunks + slots) + (u64)slot * k;
+    const T *x[TILE], *y[TILE];
+    for (unsigned i = 0; i < TILE; i++) {
+        x[i] = a * TILE + i < k ? rows[a * TILE + i] : nullptr;
+        y[i] = b * TILE + i < k ? rows[b * TILE + i] : nullptr;
+    }
+    double sums[TILE][TILE] = {};
+#pragma unroll 2
+    for (u64 e = start + threadIdx.x; e < end; e += THREADS) {
+        double p[TILE], q[TILE];
+#pragma unroll
+        for (int i = 0; i < TILE; i++) p[i] = x[i] ? widen(x[i][e]) : 0.0;
+#pragma unroll
+        for (int j = 0; j < TILE; j++) q[j] = a == b ? p[j] : y[j] ? widen(y[j][e]) : 0.0;
+#pragma unroll
+        for (int i = 0; i < TILE; i++)
+#pragma unroll
+            for (int j = 0; j < TILE; j++)
+                // A missing row would spread a NaN as 0 * NaN.
+                if (x[i] && y[j] && (a != b || j >= i)) sums[i][j] = fma(p[i], q[j], sums[i][j]);
+    }
+#pragma unroll
+    for (int i = 0; i < TILE; i++)
+#pragma unroll
+        for (int j = 0; j < TILE; j++) {
+            unsigned row = a * TILE + i, column = b * TILE + j;
+            if (row < k && column < k && row <= column) {
+                double sum = block_sum(sums[i][j]);
+                if (threadIdx.x == 0) partial[(u64)(row * k + column) * chunks + blockIdx.x] = sum;
+            }
+        }
+}
+
+// Block (j, i): entry [i, j] of the result from its partial sums, the lower triangle by symmetry.
+extern "C" __global__ void gram_finish(const double *partial, unsigned k, unsigned chunks, double *out) {
+    unsigned i = min(blockIdx.x, blockIdx.y), j = max(blockIdx.x, blockIdx.y);
+    double sum = 0.0;
+    for (unsigned c = threadIdx.x; c < chunks; c += THREADS) sum += partial[(u64)(i * k + j) * chunks + c];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[blockIdx.y * k + blockIdx.x] += sum;
+}
+
+// Products rounded before they are added, as on the CPU: the same bits.
+template <typename T>
+__device__ void blend(const u64 *work, unsigned k, unsigned slots) {
+    unsigned chunks = gridDim.x, slot = work[blockIdx.x] >> 32;
+    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
+    u64 end = min(start + CHUNK, work[chunks + slot]);
+    const u64 *rest = work + chunks + slots;
+    const T *const *rows = (const T *const *)rest + (u64)slot * k;
+    T *out = (T *)rest[(u64)slots * k + slot];
+    const double *coefficients = (const double *)(rest + (u64)slots * k + slots);
+    for (u64 e = start + threadIdx.x; e < end; e += THREADS) {
+        double sum = 0.0;
+        bool first = true;
+        for (unsigned i = 0; i < k; i++) {
+            if (!rows[i]) continue;
+            double product = __dmul_rn(coefficients[i], widen(rows[i][e]));
+            sum = first ? product : __dadd_rn(sum, product);
+            first = false;
+        }
+        narrow(out + e, sum);
+    }
+}
+
+#define KERNELS(NAME, T)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    gram_##NAME(const u64 *work, unsigned k, unsigned slots, double *partial) { gram<T>(work, k, slots, partial); } \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }
+
+KERNELS(f32, float)
+KERNELS(f64, double)
+KERNELS(f16, Half)
+KERNELS(bf16, Brain)
