@@ -45,7 +45,12 @@ pub static KEYS: &[Setting] = &[
     key("warmup", "0.05", number(0.0, 1.0), "part of all steps over which the rate rises; it then falls as a cosine"),
     key("weight_decay", "0.01", number(0.0, 1e3), "decoupled weight decay of matrices"),
     key("momentum", "0.9", number(0.0, 1.0), "momentum of SGD"),
-    key("class_weights", "none", Kind::Choice(&["none", "balanced"]), "weigh classes by inverse frequency"),
+    key(
+        "class_weights",
+        "auto",
+        Kind::Choice(&["auto", "none", "balanced"]),
+        "weigh classes by inverse frequency; auto: multi-label tasks alone",
+    ),
     key(
         "modality_dropout",
         "0",

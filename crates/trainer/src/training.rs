@@ -144,10 +144,13 @@ impl<'a> Run<'a> {
         };
         let judge = &course.judge;
         let multilabel = judge.task == balgrad_data::Task::MultiLabel;
-        let class_weights = match config.word("class_weights") {
-            "balanced" => Some(balanced_weights(course.train, judge.classes, multilabel, judge.device)?),
-            _ => None,
+        let balanced = match config.word("class_weights") {
+            "balanced" => true,
+            "auto" => multilabel,
+            _ => false,
         };
+        let class_weights =
+            balanced.then(|| balanced_weights(course.train, judge.classes, multilabel, judge.device)).transpose()?;
         let (epochs, batch_size) = (config.count("epochs"), config.count("batch_size"));
         let mut run = Self {
             course,
