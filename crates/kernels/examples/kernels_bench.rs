@@ -1,6 +1,7 @@
 //! Measures the kernels as ratios to a memory copy, and to candle's own operations, in one process.
 //!
 //! `cargo run --release -p balgrad-kernels --example kernels_bench [-- THREADS [--default-allocator]]`
+#![allow(clippy::disallowed_methods)] // A timing needs no seed.
 
 use balgrad_kernels as kernels;
 use candle_core::{D, DType, Device, Result, Tensor, Var};

@@ -185,3 +185,31 @@ fn sum<S: Simd>(lanes: S::Lanes) -> f64 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::Portable;
+    use super::*;
+
+    fn row<T: Element>(seed: usize, len: usize) -> Vec<T> {
+        (0..len).map(|i| T::from_f64(((i * 7919 + seed * 104_729) % 2003) as f64 / 1001.0 - 1.0)).collect()
+    }
+
+    /// The machine's best instruction set against the one that every processor has.
+    fn check<T: Element>() {
+        for len in [0, 1, 15, 16, 17, 4999] {
+            let rows: Vec<Vec<T>> = (0..5).map(|seed| row(seed, len)).collect();
+            let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|i| rows[i].as_slice());
+            assert_eq!(dispatch(Own([a, b, c])), Own([a, b, c]).run::<Portable>());
+            assert_eq!(dispatch(Cross([a, b, c], [d, e])), Cross([a, b, c], [d, e]).run::<Portable>());
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_instruction_set() {
+        check::<f32>();
+        check::<f64>();
+        check::<bf16>();
+        check::<f16>();
+    }
+}
