@@ -1,5 +1,6 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file per command; a command is a row of [`COMMANDS`].
 
+mod ci;
 mod datasets;
 mod reproduce;
 
@@ -14,6 +15,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "ci", about: ci::ABOUT, run: ci::run },
     Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
     Command {
         name: "datasets",

@@ -2,11 +2,11 @@
 
 use balgrad_kernels::{blend, gram};
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Error, Result, Tensor, Var};
 
 use crate::methods::{GramScope, Objective};
 use crate::noise::noise;
-use crate::{Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Needs, Outputs, Role, State};
+use crate::{Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Needs, Outputs, Role, State, Tap};
 
 /// What happened in the last step, for the log.
 #[derive(Debug, Clone, Default)]
@@ -173,11 +173,7 @@ impl Balancer {
         let mut stores = objectives.iter().map(|o| o.loss.backward()).collect::<Result<Vec<_>>>()?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            // Where the graph was cut, a tower's gradient stands at its leaf until the blend is pushed through.
-            let tensors: Vec<Tensor> = match (block.role, &outputs.leaves) {
-                (Role::Tower(m), Some(leaves)) => vec![leaves[m].as_tensor().clone()],
-                _ => block.vars.iter().map(|v| v.as_tensor().clone()).collect(),
-            };
+            let tensors = places(block, outputs);
             let row = |store: &mut GradStore| tensors.iter().map(|t| store.remove(t)).collect::<Vec<_>>();
             rows_of.push(stores.iter_mut().map(row).collect::<Vec<_>>());
         }
@@ -186,13 +182,15 @@ impl Balancer {
             None => {
                 let grams = self.blocks.iter().zip(&rows_of).map(|(block, rows)| {
                     let wanted = self.needs.gram == GramScope::All || matches!(block.role, Role::Tower(_));
-                    let rows: Vec<&[Option<Tensor>]> = rows.iter().map(Vec::as_slice).collect();
-                    if wanted { gram(&rows) } else { Ok(Vec::new()) }
+                    if wanted { block_gram(block, rows, outputs) } else { Ok(Vec::new()) }
                 });
                 let grams = grams.collect::<Result<Vec<_>>>()?;
                 self.mix(losses, &grams, outputs.modalities())?
             }
         };
+        if mix.noise != 0.0 && !outputs.taps.is_empty() {
+            return Err(Error::Msg("noise wants whole gradients: leave `Outputs::taps` empty".into()));
+        }
         let mut blended = Vec::with_capacity(self.blocks.len());
         for (b, rows) in rows_of.into_iter().enumerate() {
             let coefficients = &mix.coefficients[b];
@@ -205,7 +203,7 @@ impl Balancer {
             let (rows, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
                 weighed.map(|(r, c)| (r.as_slice(), *c)).unzip();
             let mut gradient = match (rows.as_slice(), coefficients.as_slice()) {
-                ([], _) => vec![None; self.blocks[b].vars.len()],
+                ([], _) => vec![None; places(&self.blocks[b], outputs).len()],
                 ([row], [1.0]) => row.to_vec(),
                 _ => blend(&rows, &coefficients)?,
             };
@@ -250,11 +248,8 @@ impl Balancer {
         }
         let Some(scalar) = scalar else { return Ok(GradStore::default()) };
         let mut store = scalar.backward()?;
-        let gradients = self.blocks.iter().map(|block| match (block.role, &outputs.leaves) {
-            (Role::Tower(m), Some(leaves)) => vec![store.remove(leaves[m].as_tensor())],
-            _ => block.vars.iter().map(|v| store.remove(v.as_tensor())).collect(),
-        });
-        let gradients = gradients.collect();
+        let of_block = |block| places(block, outputs).iter().map(|place| store.remove(place)).collect();
+        let gradients = self.blocks.iter().map(of_block).collect();
         self.collect(gradients, outputs)
     }
 
@@ -273,9 +268,17 @@ impl Balancer {
                 }
                 continue;
             }
-            for (var, g) in block.vars.iter().zip(gradient) {
-                if let Some(g) = g {
-                    store.insert(var.as_tensor(), g);
+            let found = places(block, outputs).into_iter().zip(gradient).filter_map(|(place, g)| Some((place, g?)));
+            for (place, g) in found {
+                match outputs.taps.iter().find(|tap| tap.leaf.id() == place.id()) {
+                    None => {
+                        store.insert(&place, g);
+                    }
+                    Some(tap) => {
+                        for (var, g) in tap.gradients(&g)? {
+                            store.insert(var, g);
+                        }
+                    }
                 }
             }
         }
@@ -291,6 +294,34 @@ impl Balancer {
         }
         Ok(store)
     }
+}
+
+/// Where a block's gradients stand after a backward pass: at its variables; at the leaf where its tower was cut; and,
+/// after the variables, at the leaves of its taps.
+fn places(block: &Block, outputs: &Outputs) -> Vec<Tensor> {
+    if let (Role::Tower(m), Some(leaves)) = (block.role, &outputs.leaves) {
+        return vec![leaves[m].as_tensor().clone()];
+    }
+    let tapped = |var: &&Var| taps(block, outputs).any(|tap| tap.stands_for(var));
+    let whole = block.vars.iter().filter(|var| !tapped(var)).map(|var| var.as_tensor().clone());
+    whole.chain(taps(block, outputs).map(|tap| tap.leaf.as_tensor().clone())).collect()
+}
+
+/// The taps whose weight is in the block.
+fn taps<'a>(block: &'a Block, outputs: &'a Outputs) -> impl Iterator<Item = &'a Tap> {
+    outputs.taps.iter().filter(|tap| block.vars.iter().any(|var| var.as_tensor().id() == tap.weight.id()))
+}
+
+/// The Gram matrix of a block's gradients, given one row per objective as [`places`] orders them.
+fn block_gram(block: &Block, rows: &[Vec<Option<Tensor>>], outputs: &Outputs) -> Result<Vec<f64>> {
+    let factored = taps(block, outputs).count();
+    let whole: Vec<&[Option<Tensor>]> = rows.iter().map(|row| &row[..row.len() - factored]).collect();
+    let mut sums = gram(&whole)?;
+    for (t, tap) in taps(block, outputs).enumerate() {
+        let factors: Vec<Option<Tensor>> = rows.iter().map(|row| row[row.len() - factored + t].clone()).collect();
+        tap.add_gram(&factors, &mut sums)?;
+    }
+    Ok(sums)
 }
 
 fn all_equal(rows: &[Vec<f64>]) -> bool {

@@ -11,6 +11,7 @@ mod mix;
 mod noise;
 mod outputs;
 mod settings;
+mod tap;
 
 pub use balancer::{Balancer, StepReport};
 pub use block::{Block, BlockInfo, Granularity, Role};
@@ -20,3 +21,4 @@ pub use methods::{Entry, METHODS, Method, Needs, Objective, Prediction, State, f
 pub use mix::{Conflict, Mix};
 pub use outputs::{Labels, Outputs};
 pub use settings::{Kind, Setting, SettingError, Settings, Value, nearest};
+pub use tap::Tap;

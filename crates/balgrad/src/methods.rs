@@ -175,6 +175,14 @@ pub struct Needs {
     pub refresh: usize,
 }
 
+impl Needs {
+    /// Whether a model should show its first layers as [`Tap`](crate::Tap)s: several objectives meet in the towers, and
+    /// the graph is not cut further up.
+    pub fn wants_taps(&self) -> bool {
+        self.gram != GramScope::None && !self.leaves
+    }
+}
+
 /// What a method remembers between steps, for an exact resume. Store the bits (`f64::to_bits`): JSON as `serde_json`
 /// reads it by default may lose the last one.
 pub type State = BTreeMap<String, Vec<f64>>;

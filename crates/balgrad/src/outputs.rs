@@ -2,6 +2,8 @@
 
 use candle_core::{Result, Tensor, Var};
 
+use crate::Tap;
+
 /// The logits and embeddings of one forward pass over `M` modalities.
 ///
 /// `fused` and `own` are all that `joint`, `multi-loss` and BalGrad read; the rest is filled when a method's
@@ -21,12 +23,14 @@ pub struct Outputs {
     /// Where the graph was cut: variables that hold the embeddings' values and that `fused`, `own`, … were
     /// computed from, so that a balancing step costs one pass through the towers (representation scope).
     pub leaves: Option<Vec<Var>>,
+    /// First layers whose gradients are wanted as factors; none where the graph was cut at the embeddings.
+    pub taps: Vec<Tap>,
 }
 
 impl Outputs {
     /// Outputs of a model that has a fused head and one head per modality, and nothing else to show.
     pub fn new(fused: Tensor, own: Vec<Tensor>) -> Self {
-        Self { fused, own, embeddings: Vec::new(), slices: None, alone: None, leaves: None }
+        Self { fused, own, embeddings: Vec::new(), slices: None, alone: None, leaves: None, taps: Vec::new() }
     }
 
     /// The number of modalities.

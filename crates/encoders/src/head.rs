@@ -1,6 +1,6 @@
 //! The embedding layer `h_m` of one modality.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{LayerNorm, Linear};
@@ -27,6 +27,19 @@ pub struct EmbeddingHead {
     second: Option<Linear>,
 }
 
+/// The first layer of an `h_m`, `output = input weightᵀ + bias`, where the graph was cut at its output.
+#[derive(Debug, Clone)]
+pub struct FirstLayer {
+    /// `[batch, inputs]`.
+    pub input: Tensor,
+    /// `[batch, outputs]`; what follows was computed from this variable.
+    pub output: Var,
+    /// `[outputs, inputs]`.
+    pub weight: Tensor,
+    /// `[outputs]`.
+    pub bias: Option<Tensor>,
+}
+
 impl EmbeddingHead {
     /// Builds `norm`, `first` and `second` as the form asks.
     ///
@@ -47,10 +60,27 @@ impl EmbeddingHead {
     /// # Errors
     /// If the last dimension is not `inputs`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = match &self.norm {
+        self.after_first(match &self.norm {
             Some(norm) => self.first.forward(&norm.forward(x)?)?,
             None => self.first.forward(x)?,
-        };
+        })
+    }
+
+    /// The same, with the graph cut after the first layer where nothing before that layer learns.
+    ///
+    /// # Errors
+    /// If the last dimension is not `inputs`.
+    pub fn forward_cut(&self, x: &Tensor) -> Result<(Tensor, Option<FirstLayer>)> {
+        if self.norm.is_some() || x.track_op() {
+            return Ok((self.forward(x)?, None));
+        }
+        let output = Var::from_tensor(&self.first.forward(x)?.detach())?;
+        let (weight, bias) = (self.first.weight().clone(), self.first.bias().cloned());
+        let embedding = self.after_first(output.as_tensor().clone())?;
+        Ok((embedding, Some(FirstLayer { input: x.clone(), output, weight, bias })))
+    }
+
+    fn after_first(&self, hidden: Tensor) -> Result<Tensor> {
         match &self.second {
             Some(second) => second.forward(&ops::gelu(&hidden)?),
             None => Ok(hidden),

@@ -21,7 +21,7 @@ pub use encoders::{ENCODERS, EncoderEntry, EncoderKind, ScratchShape, encoder};
 pub use error::{Error, Result};
 pub use features::{CacheKey, CachedFeatures, Descriptor, FeatureCache, Featurizer, NGrams, Standardizer};
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
-pub use head::{EmbeddingHead, HeadForm};
+pub use head::{EmbeddingHead, FirstLayer, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
 pub use pretrained::{HubSettings, ModelFiles};

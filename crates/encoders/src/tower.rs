@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::fusion::{Fusion, FusionShape, fusion};
-use crate::head::{EmbeddingHead, HeadForm};
+use crate::head::{EmbeddingHead, FirstLayer, HeadForm};
 use crate::layers::Linear;
 use crate::{Encoder, Error, Input, Parameters};
 
@@ -124,6 +124,17 @@ impl TwoTower {
     pub fn embed(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         self.check(inputs.len())?;
         let embed = |(tower, input): (&Tower, &Input)| tower.embed.forward(&tower.encoder.forward(input)?);
+        self.towers.iter().zip(inputs).map(embed).collect()
+    }
+
+    /// The embeddings `z_m`, with the graph cut after the first layer of each `h_m` before which nothing learns; `None`
+    /// for a tower that was not cut.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn embed_cut(&self, inputs: &[Input]) -> Result<Vec<(Tensor, Option<FirstLayer>)>> {
+        self.check(inputs.len())?;
+        let embed = |(tower, input): (&Tower, &Input)| tower.embed.forward_cut(&tower.encoder.forward(input)?);
         self.towers.iter().zip(inputs).map(embed).collect()
     }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use balgrad::{Balancer, Block, EpochSummary, Outputs, Role};
-use balgrad_encoders::{Augment, BlockRole, Expects, Input, Parameters, TwoTower};
+use balgrad::{Balancer, Block, EpochSummary, Outputs, Role, Tap};
+use balgrad_encoders::{Augment, BlockRole, Expects, FirstLayer, Input, Parameters, TwoTower};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
 use candle_core::{DType, Device, Tensor, Var};
 use rand::SeedableRng;
@@ -425,7 +425,15 @@ fn role(model: &TwoTower, parameter: &str) -> Role {
 /// # Errors
 /// When shapes disagree.
 pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Result<Outputs> {
-    let embeddings = model.embed(inputs)?;
+    let mut taps = Vec::new();
+    let embeddings = if needs.wants_taps() {
+        let (embeddings, first): (Vec<_>, Vec<_>) = model.embed_cut(inputs)?.into_iter().unzip();
+        let tap = |FirstLayer { input, output, weight, bias }| Tap { input, leaf: output, weight, bias };
+        taps.extend(first.into_iter().flatten().map(tap));
+        embeddings
+    } else {
+        model.embed(inputs)?
+    };
     let leaves = needs.leaves.then(|| embeddings.iter().map(|e| Var::from_tensor(&e.detach())).collect());
     let leaves: Option<Vec<Var>> = leaves.transpose()?;
     let basis: Vec<Tensor> = match &leaves {
@@ -438,7 +446,7 @@ pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Resul
         _ => None,
     };
     let said = model.forward_embeddings(basis)?;
-    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, alone, leaves })
+    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, alone, leaves, taps })
 }
 
 /// The device of a name.

@@ -57,7 +57,20 @@ impl World {
     }
 
     fn train(&self, out: &str, more: &[&str]) -> Output {
-        let base = ["train", "--data", "data", "--out", out, "--quiet", "--set", "epochs=3", "--set", "width=16", "--set", "batch_size=8"];
+        let base = [
+            "train",
+            "--data",
+            "data",
+            "--out",
+            out,
+            "--quiet",
+            "--set",
+            "epochs=3",
+            "--set",
+            "width=16",
+            "--set",
+            "batch_size=8",
+        ];
         self.run(&[&base[..], more].concat())
     }
 }
@@ -87,7 +100,8 @@ fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {
         assert!(run.join(file).is_file(), "{file}");
     }
     // Accuracy recomputed from the predictions alone.
-    let classes: Vec<&str> = results["dataset"]["classes"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    let classes: Vec<&str> =
+        results["dataset"]["classes"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
     for condition in ["full", "missing-image", "missing-text", "noisy-image", "noisy-text", "image-only", "text-only"] {
         let text = std::fs::read_to_string(run.join(format!("predictions/{condition}.jsonl"))).unwrap();
         let (mut right, mut all) = (0.0, 0.0);
@@ -128,7 +142,9 @@ fn the_test_split_is_not_read_before_the_end() {
         }
     });
     for i in (0..60).filter(|&i| is_test(i)) {
-        image::RgbImage::from_pixel(16, 16, image::Rgb([9, 9, 9])).save(world.data().join(format!("images/{i}.png"))).unwrap();
+        image::RgbImage::from_pixel(16, 16, image::Rgb([9, 9, 9]))
+            .save(world.data().join(format!("images/{i}.png")))
+            .unwrap();
     }
     world.train("after", &[]);
     let read = |run: &str, file: &str| std::fs::read(world.path(run).join(file)).unwrap();
@@ -145,7 +161,8 @@ fn threads_do_not_change_a_bit() {
         let args = ["train", "--data", "data", "--out", threads, "--quiet", "--set", "epochs=2", "--set", "width=32"];
         command.args(args).assert().success();
     }
-    let weights: Vec<Vec<u8>> = ["1", "2", "3"].map(|t| std::fs::read(world.path(t).join("model.safetensors")).unwrap()).into();
+    let weights: Vec<Vec<u8>> =
+        ["1", "2", "3"].map(|t| std::fs::read(world.path(t).join("model.safetensors")).unwrap()).into();
     assert!(weights[0] == weights[1] && weights[1] == weights[2]);
 }
 
@@ -160,7 +177,22 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         let args = ["--method", method, "--set", "checkpoint_seconds=0"];
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("balgrad"));
         child.current_dir(world.0.path()).env("BALGRAD_CACHE", world.path("cache"));
-        child.args(["train", "--data", "data", "--out", &part, "--quiet", "--set", "epochs=3", "--set", "width=16", "--set", "batch_size=8"]).args(args);
+        child
+            .args([
+                "train",
+                "--data",
+                "data",
+                "--out",
+                &part,
+                "--quiet",
+                "--set",
+                "epochs=3",
+                "--set",
+                "width=16",
+                "--set",
+                "batch_size=8",
+            ])
+            .args(args);
         let mut child = child.spawn().unwrap();
         let checkpoint = world.path(&part).join("checkpoint/state.safetensors");
         for _ in 0..2000 {
@@ -244,7 +276,21 @@ fn dirty_data_is_counted_and_named() {
 #[test]
 fn a_grid_is_taken_up_where_it_stopped_and_reported() {
     let world = World::new();
-    let args = ["compare", "--data", "data", "--methods", "joint,balgrad,joint+dropout", "--seeds", "2", "--out", "grid", "--set", "epochs=2", "--set", "width=16"];
+    let args = [
+        "compare",
+        "--data",
+        "data",
+        "--methods",
+        "joint,balgrad,joint+dropout",
+        "--seeds",
+        "2",
+        "--out",
+        "grid",
+        "--set",
+        "epochs=2",
+        "--set",
+        "width=16",
+    ];
     let first = world.run(&args);
     assert_eq!(code(&first), 0, "{}", stderr(&first));
     let second = world.run(&args);

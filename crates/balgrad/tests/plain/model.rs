@@ -189,7 +189,15 @@ impl Model {
         }
         let own = vec![e[0].matmul(&vars[H[0]])?, e[1].matmul(&vars[H[1]])?];
         let (slices, alone) = if self.gated { (None, Some(alone)) } else { (Some(slices), None) };
-        Ok(Outputs { fused, own, embeddings: embeddings.clone(), slices, alone, leaves: cut.then_some(leaves) })
+        Ok(Outputs {
+            fused,
+            own,
+            embeddings: embeddings.clone(),
+            slices,
+            alone,
+            leaves: cut.then_some(leaves),
+            taps: Vec::new(),
+        })
     }
 }
 

@@ -1,0 +1,62 @@
+//! Taps: a tower's first layer, whose gradients are kept as factors until they are blended.
+
+use balgrad_kernels::gram;
+use candle_core::{Result, Tensor, Var};
+
+/// A linear layer `Y = X Wᵀ + b` on inputs that need no gradient, with the graph cut at its output.
+///
+/// The gradient of objective `i` is `D_iᵀ X` for the weight and the column sums of `D_i` for the bias, where
+/// `D_i = ∂L_i/∂Y`. So every inner product that a Gram matrix needs is that of `D_i` and `(X Xᵀ + 1) D_j`, and one weight
+/// gradient, that of the blended `D`, is formed in place of one per objective. Nothing is approximated.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    /// `X`, `[batch, inputs]`.
+    pub input: Tensor,
+    /// The layer's output `Y`, `[batch, outputs]`: all that follows was computed from this variable.
+    pub leaf: Var,
+    /// `W`, `[outputs, inputs]`: the variable of a block.
+    pub weight: Tensor,
+    /// `b`, `[outputs]`: the variable of a block.
+    pub bias: Option<Tensor>,
+}
+
+impl Tap {
+    /// Whether this is the gradient factor of `var`.
+    pub(crate) fn stands_for(&self, var: &Var) -> bool {
+        let id = var.as_tensor().id();
+        self.weight.id() == id || self.bias.as_ref().is_some_and(|bias| bias.id() == id)
+    }
+
+    /// Adds the `k × k` inner products of the layer's gradients, from the factors `D_i`.
+    pub(crate) fn add_gram(&self, factors: &[Option<Tensor>], sums: &mut [f64]) -> Result<()> {
+        let k = factors.len();
+        let mut between = self.input.matmul(&self.input.t()?)?;
+        if self.bias.is_some() {
+            between = (between + 1.0)?;
+        }
+        let seen = |d: &Option<Tensor>| d.as_ref().map(|d| between.matmul(d)).transpose();
+        let seen = factors.iter().map(seen).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<&[Option<Tensor>]> = factors.iter().chain(&seen).map(std::slice::from_ref).collect();
+        let all = gram(&rows)?;
+        for i in 0..k {
+            for j in 0..=i {
+                // Equal but for rounding; halved so that the matrix is symmetric to the last bit.
+                let product = 0.5 * (all[i * 2 * k + k + j] + all[j * 2 * k + k + i]);
+                sums[i * k + j] += product;
+                if i != j {
+                    sums[j * k + i] += product;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradients of weight and bias that a factor `D` stands for.
+    pub(crate) fn gradients(&self, factor: &Tensor) -> Result<Vec<(&Tensor, Tensor)>> {
+        let mut out = vec![(&self.weight, factor.t()?.matmul(&self.input)?)];
+        if let Some(bias) = &self.bias {
+            out.push((bias, factor.sum(0)?));
+        }
+        Ok(out)
+    }
+}

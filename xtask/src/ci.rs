@@ -1,0 +1,140 @@
+//! `cargo xtask ci`: every check of the project, in the order in which they fail fastest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::reproduce::succeed;
+
+pub(crate) const ABOUT: &str = "run the project's checks; --full adds those that take long or need extra tools";
+
+const USAGE: &str = "\
+cargo xtask ci [--full]
+
+  Formatting, bundled data, tests, lints, documentation: what a change must pass.
+
+  --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
+           their folder), the type check of the CUDA build, the CUDA sources through nvcc (where one is found), and one
+           small pass of `reproduce`";
+
+/// One check: what it is called, whether `--full` alone runs it, and what it does.
+struct Check {
+    name: &'static str,
+    full: bool,
+    run: fn(&Path) -> Result<()>,
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "formatting", full: false, run: |_| cargo(&["fmt", "--all", "--check"], &[]) },
+    Check { name: "bundled data", full: false, run: |_| cargo(&["xtask", "datasets", "verify"], &[]) },
+    Check { name: "tests", full: false, run: |_| cargo(&["test", "--workspace"], &[]) },
+    Check { name: "lints", full: false, run: |_| cargo(LINTS, &[]) },
+    Check { name: "documentation", full: false, run: |_| cargo(DOCS, &[("RUSTDOCFLAGS", "-D warnings")]) },
+    Check { name: "10,000 cases", full: true, run: |_| cargo(LAWS, &[("PROPTEST_CASES", "10000")]) },
+    Check { name: "long tests", full: true, run: |_| cargo(&["test", "--workspace", "--", "--ignored"], &[]) },
+    Check { name: "CUDA sources", full: true, run: cuda_sources },
+    Check { name: "CUDA type check", full: true, run: cuda_types },
+    Check { name: "reproduce", full: true, run: |_| cargo(&["xtask", "reproduce", "--quick"], &[]) },
+];
+
+const LINTS: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+const DOCS: &[&str] = &["doc", "--workspace", "--no-deps"];
+const LAWS: &[&str] = &["test", "--workspace", "--test", "laws", "--test", "aggregators"];
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let full = match args {
+        [] => false,
+        [one] if one == "--full" => true,
+        [one] if one == "--help" || one == "-h" => {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        _ => bail!("unknown arguments\n\n{USAGE}"),
+    };
+    let started = Instant::now();
+    let mut failed = Vec::new();
+    for check in CHECKS.iter().filter(|check| full || !check.full) {
+        eprintln!("== {}", check.name);
+        let began = Instant::now();
+        let scratch = crate::root().join("target").join("ci");
+        std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+        let outcome = (check.run)(&scratch);
+        let seconds = began.elapsed().as_secs();
+        match outcome {
+            Ok(()) => eprintln!("== {}: passed, {seconds} s", check.name),
+            Err(error) => {
+                eprintln!("== {}: FAILED, {seconds} s: {error:#}", check.name);
+                failed.push(check.name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    eprintln!("all passed, {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).envs(variables.iter().copied()).current_dir(crate::root());
+    succeed(&mut command)
+}
+
+/// Compiles the CUDA sources to PTX for compute capability 8.0, which newer devices take too.
+fn cuda_sources(scratch: &Path) -> Result<()> {
+    let Some(nvcc) = nvcc() else {
+        eprintln!("skipped: no nvcc on PATH, nor under CUDA_HOME (PyPI's nvidia-cuda-nvcc brings one)");
+        return Ok(());
+    };
+    let source = crate::root().join("crates/kernels/src/cuda/kernels.cu");
+    let mut command = Command::new(nvcc);
+    command.args(["-ptx", "-arch=compute_80", "--std=c++17", "-o"]).arg(scratch.join("kernels.ptx")).arg(source);
+    succeed(&mut command)
+}
+
+fn nvcc() -> Option<PathBuf> {
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
+    let named = homes.map(|home| Path::new(&home).join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    named.chain(std::env::split_paths(&path)).map(|folder| folder.join("nvcc")).find(|nvcc| nvcc.is_file())
+}
+
+/// Type-checks the CUDA build. Where no toolkit is installed, candle's build script is content with a compiler that
+/// says a version and writes nothing, since nothing is linked.
+fn cuda_types(scratch: &Path) -> Result<()> {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    if nvcc().is_none() {
+        let folder = scratch.join("stand-in");
+        std::fs::create_dir_all(&folder)?;
+        stand_in(&folder.join("nvcc"))?;
+        let mut folders = vec![folder];
+        folders.extend(std::env::split_paths(&path));
+        path = std::env::join_paths(folders)?;
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["check", "--package", "balgrad-trainer", "--features", "cuda"]);
+    command.arg("--target-dir").arg(scratch.join("cuda"));
+    command.env("PATH", path).env("CUDA_COMPUTE_CAP", "80").current_dir(crate::root());
+    succeed(&mut command)
+}
+
+/// A compiler that answers `--version` and writes an empty file wherever it is told to write.
+fn stand_in(path: &Path) -> Result<()> {
+    const SCRIPT: &str = "#!/bin/sh
+case \"$*\" in *--version*) echo 'Cuda compilation tools, release 13.0, V13.0.88'; exit 0;; esac
+while [ $# -gt 0 ]; do
+  case \"$1\" in -o|--output-file) shift; : > \"$1\";; --output-directory) shift; mkdir -p \"$1\";; esac
+  shift
+done
+";
+    std::fs::write(path, SCRIPT).with_context(|| format!("cannot write {}", path.display()))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
