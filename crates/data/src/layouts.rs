@@ -3,29 +3,48 @@
 use std::collections::HashSet;
 use std::path::{Component, Path};
 
+use draft::{Draft, Found, HeldOut, Picture};
+use rows::{csv_rows, json_lines, text_of};
+
 use crate::{DataError, Dataset, OnBadSample, Problem, ReadOptions};
 
+mod appstream;
+mod cub;
+mod draft;
+mod food101;
+mod hateful_memes;
 pub(crate) mod manifest;
+mod memotion;
+mod mm_imdb;
+mod parquet;
+mod rows;
 
-/// A way to lay out a data set on disk.
-pub trait Layout: Sync {
+/// A way to lay out a data set on disk: a row of [`LAYOUTS`].
+#[derive(Debug)]
+pub struct Layout {
     /// Name on the command line.
-    fn name(&self) -> &'static str;
+    pub name: &'static str,
     /// One line: what it looks like.
-    fn about(&self) -> &'static str;
+    pub about: &'static str,
     /// The data set that comes so, and who published it.
-    fn paper(&self) -> &'static str;
-    /// Why `folder` looks like this layout, if it does.
-    fn detect(&self, folder: &Path) -> Option<String>;
-    /// Reads `folder`.
-    ///
-    /// # Errors
-    /// Data that cannot be used, or under `OnBadSample::Fail` the first bad sample.
-    fn read(&self, folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError>;
+    pub paper: &'static str,
+    /// Why a folder looks like this layout, if it does.
+    pub detect: fn(&Path) -> Option<String>,
+    /// Reads a folder; an error is data that cannot be used, or under `OnBadSample::Fail` the first bad sample.
+    pub read: fn(&Path, &ReadOptions) -> Result<Dataset, DataError>,
 }
 
 /// Every layout, in the order in which a folder is looked at.
-pub static LAYOUTS: &[&dyn Layout] = &[&manifest::MANIFEST];
+pub static LAYOUTS: &[&Layout] = &[
+    &manifest::LAYOUT,
+    &hateful_memes::LAYOUT,
+    &food101::LAYOUT,
+    &mm_imdb::LAYOUT,
+    &memotion::LAYOUT,
+    &cub::LAYOUT,
+    &appstream::LAYOUT,
+    &parquet::LAYOUT,
+];
 
 /// What all readers do with samples that cannot be used, and with ids seen twice.
 pub(crate) struct Sieve {
@@ -63,4 +82,13 @@ pub(crate) fn escapes(folder: &Path, path: &Path) -> Option<String> {
     // A link may point anywhere: what it leads to must lie inside, too.
     let (inside, target) = (folder.canonicalize().ok()?, folder.join(path).canonicalize().ok()?);
     (!target.starts_with(inside)).then(|| format!("the path `{}` links out of the data folder", path.display()))
+}
+
+/// The first line of a file that is not empty, of its first 64 KiB.
+pub(crate) fn first_line(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(1 << 16).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
 use crate::layouts::manifest;
-use crate::{DataError, Dataset, LAYOUTS, Layout};
+use crate::{DataError, Dataset, LAYOUTS};
 
 /// The bundled tasks.
 const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "sentiment"];
@@ -45,7 +45,7 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
                 "the bundled task was not found: set BALGRAD_DATASETS to the folder that holds it, or run inside the checkout",
             )
         })?;
-        return manifest::MANIFEST.read(&folder, &ReadOptions { variant, ..options.clone() });
+        return (manifest::LAYOUT.read)(&folder, &ReadOptions { variant, ..options.clone() });
     }
     let folder = Path::new(name_or_dir);
     if !folder.is_dir() {
@@ -55,20 +55,20 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
             known: BUNDLED.join(", "),
         });
     }
-    let known = || LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+    let known = || LAYOUTS.iter().map(|l| l.name).collect::<Vec<_>>().join(", ");
     if let Some(name) = &options.layout {
-        let layout = LAYOUTS.iter().find(|l| l.name() == name).ok_or_else(|| DataError::UnknownLayout {
+        let layout = LAYOUTS.iter().find(|l| l.name == name).ok_or_else(|| DataError::UnknownLayout {
             name: name.clone(),
-            nearest: nearest(name, LAYOUTS.iter().map(|l| l.name())).to_owned(),
+            nearest: nearest(name, LAYOUTS.iter().map(|l| l.name)).to_owned(),
             known: known(),
         })?;
-        return layout.read(folder, options);
+        return (layout.read)(folder, options);
     }
-    let recognised = LAYOUTS.iter().find_map(|l| l.detect(folder).map(|why| (l, why)));
+    let recognised = LAYOUTS.iter().find_map(|l| (l.detect)(folder).map(|why| (l, why)));
     let (layout, why) =
         recognised.ok_or_else(|| DataError::Unrecognised { path: folder.to_owned(), known: known() })?;
-    let mut dataset = layout.read(folder, options)?;
-    dataset.notes.insert(0, format!("read as `{}`: {why}", layout.name()));
+    let mut dataset = (layout.read)(folder, options)?;
+    dataset.notes.insert(0, format!("read as `{}`: {why}", layout.name));
     Ok(dataset)
 }
 

@@ -75,7 +75,7 @@ pub static ENCODERS: &[EncoderEntry] = &[
     EncoderEntry {
         name: "ngrams",
         modality: "text",
-        about: "hashed words and character 2- to 4-grams; unlearned",
+        about: "hashed words and character 3- to 5-grams; unlearned",
         paper: "Weinberger et al. 2009; Bojanowski et al. 2017",
         kind: EncoderKind::Featurizer(|| Box::new(NGrams::default())),
     },

@@ -27,7 +27,7 @@ impl List {
     }
 
     pub(super) fn layouts(&self) -> Result<ExitCode> {
-        self.print(LAYOUTS.iter().map(|l| json!({"name": l.name(), "about": l.about(), "paper": l.paper()})).collect())
+        self.print(LAYOUTS.iter().map(|l| json!({"name": l.name, "about": l.about, "paper": l.paper})).collect())
     }
 
     pub(super) fn encoders(&self) -> Result<ExitCode> {

@@ -1,0 +1,145 @@
+//! MM-IMDb (Arevalo et al., 2017): `split.json` and `dataset/<id>.json` with `<id>.jpeg`; or `images/` and `labels/`.
+//!
+//! The text is the longest plot, as in GMU and MMBT. The labels News, Adult, Talk-Show and Reality-TV are dropped, and a
+//! sample is skipped only if no label is left: 23 genres remain. `multimodal_imdb.hdf5` is not read, since that needs a
+//! system library.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Draft, Found, Layout, Picture, text_of};
+use crate::{DataError, Dataset, ReadOptions, Split, Task};
+
+pub(super) static LAYOUT: Layout = Layout {
+    name: "mm-imdb",
+    about: "split.json and dataset/ID.json (plot, genres) with dataset/ID.jpeg; or images/ and labels/",
+    paper: "Arevalo et al., Gated Multimodal Units, ICLR workshop 2017",
+    detect,
+    read,
+};
+
+const GENRES: [&str; 23] = [
+    "Drama",
+    "Comedy",
+    "Romance",
+    "Thriller",
+    "Crime",
+    "Action",
+    "Adventure",
+    "Horror",
+    "Documentary",
+    "Mystery",
+    "Sci-Fi",
+    "Fantasy",
+    "Family",
+    "Biography",
+    "War",
+    "History",
+    "Music",
+    "Animation",
+    "Musical",
+    "Western",
+    "Sport",
+    "Short",
+    "Film-Noir",
+];
+const DROPPED: [&str; 4] = ["News", "Adult", "Talk-Show", "Reality-TV"];
+const HDF5: &str = "multimodal_imdb.hdf5";
+const SPLITS: [(&str, Split); 3] = [("train", Split::Train), ("dev", Split::Val), ("test", Split::Test)];
+
+#[derive(Deserialize)]
+struct Film {
+    #[serde(default)]
+    plot: Plot,
+    #[serde(default)]
+    genres: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Plot {
+    Many(Vec<String>),
+    One(String),
+}
+
+impl Default for Plot {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Plot {
+    fn longest(self) -> Option<String> {
+        match self {
+            // The earliest of equals.
+            Self::Many(plots) => plots.into_iter().rev().max_by_key(|p| p.chars().count()),
+            Self::One(plot) => Some(plot),
+        }
+    }
+}
+
+fn detect(folder: &Path) -> Option<String> {
+    if folder.join("split.json").is_file() {
+        return Some("it holds a split.json".to_owned());
+    }
+    folder.join(HDF5).is_file().then(|| format!("it holds {HDF5}"))
+}
+
+fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
+    let path = folder.join("split.json");
+    if !path.is_file() && folder.join(HDF5).is_file() {
+        let what = "HDF5 is not read; unpack the original archive (dataset/ID.json, dataset/ID.jpeg, split.json), or \
+                    write a manifest.jsonl from the file with h5py";
+        return Err(DataError::invalid(folder.join(HDF5).display().to_string(), what));
+    }
+    let splits: BTreeMap<String, Vec<serde_json::Value>> = serde_json::from_str(&text_of(&path)?)
+        .map_err(|e| DataError::invalid(path.display().to_string(), format!("expected lists of ids by split: {e}")))?;
+    let mut draft = Draft::new(folder, LAYOUT.name, options);
+    draft.task = Some(Task::MultiLabel);
+    draft.classes = Some(GENRES.map(str::to_owned).to_vec());
+    let (films, pictures) = match folder.join("labels").is_dir() {
+        true => ("labels", "images"),
+        false => ("dataset", "dataset"),
+    };
+    let mut dropped = 0;
+    for (name, split) in SPLITS {
+        for id in splits.get(name).into_iter().flatten() {
+            let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+            let place = format!("{films}/{id}.json");
+            if let Some(why) = super::escapes(folder, Path::new(&place)) {
+                draft.sieve.bad(format!("{}: {id}", path.display()), why)?;
+                continue;
+            }
+            let film: Film = match text_of(&folder.join(&place)).map(|text| serde_json::from_str(&text)) {
+                Ok(Ok(film)) => film,
+                Ok(Err(e)) => {
+                    draft.sieve.bad(place, format!("not a film: {e}"))?;
+                    continue;
+                }
+                Err(e) => {
+                    draft.sieve.bad(place, e.to_string())?;
+                    continue;
+                }
+            };
+            let before = film.genres.len();
+            let labels: Vec<String> = film.genres.into_iter().filter(|g| !DROPPED.contains(&g.as_str())).collect();
+            dropped += before - labels.len();
+            if labels.is_empty() {
+                let all = DROPPED.join(", ");
+                draft.sieve.bad(place, format!("no genre is left ({all} are dropped)"))?;
+                continue;
+            }
+            let endings = ["jpeg", "jpg", "png"];
+            let image = endings.iter().map(|e| format!("{pictures}/{id}.{e}")).find(|p| folder.join(p).is_file());
+            let image = image.unwrap_or_else(|| format!("{pictures}/{id}.jpeg"));
+            let (image, text) = (Some(Picture::Path(image)), film.plot.longest());
+            draft.found.push(Found { place, id, image, text, labels, split: Some(split), group: None });
+        }
+    }
+    if dropped > 0 {
+        draft.notes.push(format!("{dropped} labels dropped: {}", DROPPED.join(", ")));
+    }
+    draft.finish(options.split_seed)
+}
