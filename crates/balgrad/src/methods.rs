@@ -15,11 +15,13 @@ mod balgrad;
 pub mod cagrad;
 pub mod dualproj;
 pub mod dwa;
+mod g_blending;
 pub mod gradnorm;
 pub mod gradvac;
 pub mod imtl_g;
 mod joint;
 pub mod mgda;
+mod mmpareto;
 mod mslr;
 mod multi_loss;
 pub mod nash_mtl;
@@ -27,16 +29,22 @@ mod ogm;
 pub mod pcgrad;
 pub mod rlw;
 pub mod uncertainty;
+mod unimodal;
 pub mod upgrad;
 
 /// Every method, in the order in which tables show them.
 pub static METHODS: &[&Entry] = &[
+    &unimodal::IMAGE,
+    &unimodal::TEXT,
+    &unimodal::LATE,
     &joint::ENTRY,
     &multi_loss::ENTRY,
     &mslr::ENTRY,
     &ogm::OGM,
     &ogm::OGM_GE,
     &agm::ENTRY,
+    &g_blending::ENTRY,
+    &mmpareto::ENTRY,
     &balgrad::ENTRY,
     &pcgrad::ENTRY,
     &mgda::ENTRY,

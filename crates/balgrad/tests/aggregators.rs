@@ -387,7 +387,8 @@ fn any_losses_can_be_aggregated() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    // 256 cases, or as many as PROPTEST_CASES says.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Any rank, any scale, rows that vanish: finite weights.
     #[test]

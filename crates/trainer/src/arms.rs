@@ -25,8 +25,12 @@ const NAMED: &[(&str, &str)] = &[
     ("balgrad+dropout", "balgrad:modality_dropout=0.2"),
 ];
 
-/// The rows of the paper's Tables 1 and 2, with the controls and the modality dropout that the paper lacks.
+/// The rows of the paper's Tables 1 and 2, with what the paper lacks: references without fusion, controls, and modality
+/// dropout.
 const PAPER: &[&str] = &[
+    "image-only",
+    "text-only",
+    "late-fusion",
     "joint",
     "multi-loss",
     "neither",

@@ -27,7 +27,7 @@ pub(super) const fn entry() -> Entry {
 }
 
 /// Names of the modalities' own losses in the log.
-const OWN: [&str; 6] = ["own.0", "own.1", "own.2", "own.3", "own.4", "own.5"];
+pub(super) const OWN: [&str; 6] = ["own.0", "own.1", "own.2", "own.3", "own.4", "own.5"];
 
 /// An aggregator at work on task, own and mutual losses.
 pub(super) struct Aggregated<A>(pub(super) A);
