@@ -78,8 +78,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(args).envs(variables.iter().copied()).current_dir(crate::root());
+    let mut command = crate::cargo();
+    command.args(args).envs(variables.iter().copied());
     succeed(&mut command)
 }
 
@@ -114,10 +114,10 @@ fn cuda_types(scratch: &Path) -> Result<()> {
         folders.extend(std::env::split_paths(&path));
         path = std::env::join_paths(folders)?;
     }
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = crate::cargo();
     command.args(["check", "--package", "balgrad-trainer", "--features", "cuda"]);
     command.arg("--target-dir").arg(scratch.join("cuda"));
-    command.env("PATH", path).env("CUDA_COMPUTE_CAP", "80").current_dir(crate::root());
+    command.env("PATH", path).env("CUDA_COMPUTE_CAP", "80");
     succeed(&mut command)
 }
 

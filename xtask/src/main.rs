@@ -1,5 +1,6 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file per command; a command is a row of [`COMMANDS`].
 
+mod bench;
 mod ci;
 mod datasets;
 mod reproduce;
@@ -15,6 +16,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "bench", about: bench::ABOUT, run: bench::run },
     Command { name: "ci", about: ci::ABOUT, run: ci::run },
     Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
     Command {
@@ -60,4 +62,18 @@ fn root() -> PathBuf {
     let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     path.pop();
     path
+}
+
+/// Cargo in the checkout, without what `cargo run` has told this program of itself: build scripts that watch those
+/// variables would run again, and half of the dependencies with them, whenever cargo is started the other way.
+fn cargo() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(root());
+    command
 }

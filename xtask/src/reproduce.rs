@@ -142,8 +142,8 @@ const QUICK: &str = "joint,neither,balgrad,joint+dropout";
 
 /// Builds the program as users get it.
 pub(crate) fn build() -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--package", "balgrad-trainer"]).current_dir(crate::root());
+    let mut cargo = crate::cargo();
+    cargo.args(["build", "--release", "--package", "balgrad-trainer"]);
     succeed(&mut cargo)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
     Ok(target.join("release").join(format!("balgrad{}", std::env::consts::EXE_SUFFIX)))

@@ -90,7 +90,7 @@ fn json(path: &Path) -> Value {
 #[test]
 fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {
     let world = World::new();
-    let output = world.train("run", &["--method", "balgrad"]);
+    let output = world.train("run", &["--method", "balgrad", "--set", "epochs=8"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let run = world.path("run");
     let results = json(&run.join("results.json"));
