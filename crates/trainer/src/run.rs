@@ -142,6 +142,13 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
             anyhow::bail!("{}: the split `{split}` has no usable sample", stage.dataset.name);
         }
     }
+    // Known from the index alone: no sample of the test split is looked at before the end.
+    if stage.dataset.indices(Split::Test).is_empty() {
+        anyhow::bail!(
+            "{}: the split `test` has no labelled sample, so that nothing could be scored",
+            stage.dataset.name
+        );
+    }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
     let course = Course {

@@ -317,3 +317,38 @@ fn every_list_names_itself_and_its_source() {
         }
     }
 }
+
+/// `/dev/full` takes no byte: what a full disk does to the event file.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_one_line_and_loses_nothing() {
+    let world = World::new();
+    let run = world.path("run");
+    std::fs::create_dir_all(&run).unwrap();
+    let events = run.join("events.out.tfevents.0.balgrad");
+    std::os::unix::fs::symlink("/dev/full", &events).unwrap();
+    let output = world.train("run", &["--resume"]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("No space left on device") && !said.contains("panicked"), "{said}");
+    assert!(run.join("config.toml").is_file() && !run.join("results.json").exists());
+    std::fs::remove_file(events).unwrap();
+    let output = world.train("run", &["--resume"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(run.join("results.json").is_file());
+}
+
+#[test]
+fn data_that_cannot_be_scored_is_refused_before_training() {
+    let world = World::new();
+    world.write(|_, line| {
+        if line["split"] == "test" {
+            line["split"] = "train".into();
+        }
+    });
+    let output = world.train("run", &[]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("the split `test` has no labelled sample"), "{}", stderr(&output));
+    assert!(!world.path("run").join("config.toml").exists());
+}

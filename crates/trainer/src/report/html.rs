@@ -226,10 +226,41 @@ fn score_cell(row: Option<&Row>, best: bool) -> String {
     format!("<td{title}>{score}{deviation}</td>")
 }
 
-/// Conditions down, methods across; beside them the paper's columns where it has the same data set.
+/// Methods in one table: more would not fit a page.
+const ACROSS: usize = 8;
+
+/// Conditions down, methods across, in as many tables as it takes; beside them the paper's columns where it has the same
+/// data set.
 fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str], theirs: Option<&paper::Table>) {
+    // Tables of about one width.
+    let across = methods.len().div_ceil(methods.len().div_ceil(ACROSS).max(1)).max(1);
+    let mut left = methods;
+    while !left.is_empty() {
+        let (block, rest) = left.split_at(across.min(left.len()));
+        part(out, view, block, methods, conditions, theirs.filter(|_| rest.is_empty()));
+        left = rest;
+    }
+    if let Some(table) = theirs {
+        let _ = write!(
+            out,
+            "<p class=\"reading\">Columns in italics are the paper\u{2019}s own numbers for {} (Kwon et al., NAACL 2025), with its \
+             encoders and splits: not measured here.</p>",
+            table.title
+        );
+    }
+}
+
+/// Some of the methods of a table; the best of all of them is set in bold.
+fn part(
+    out: &mut String,
+    view: &View<'_>,
+    block: &[&str],
+    methods: &[&str],
+    conditions: &[&str],
+    theirs: Option<&paper::Table>,
+) {
     out.push_str("<div class=\"scroll\"><table><thead><tr><th scope=\"col\"></th>");
-    for method in methods {
+    for method in block {
         let class = if method.starts_with("balgrad") { " class=\"ours\"" } else { "" };
         let _ = write!(out, "<th scope=\"col\"{class}>{}</th>", escape(method));
     }
@@ -240,11 +271,11 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
     for condition in conditions {
         let class = if matches!(*condition, "missing-image" | "noisy-image") { " class=\"rule\"" } else { "" };
         let _ = write!(out, "<tr{class}><th scope=\"row\">{}</th>", condition_name(condition));
-        let rows: Vec<Option<&Row>> = methods.iter().map(|m| view.row(m, condition, view.metric)).collect();
-        let scores = rows.iter().flatten().filter_map(|r| r.mean);
+        let row = |method: &&str| view.row(method, condition, view.metric);
+        let scores = methods.iter().filter_map(row).filter_map(|r| r.mean);
         let best =
             if condition.ends_with("-gap") { scores.fold(f64::MAX, f64::min) } else { scores.fold(f64::MIN, f64::max) };
-        for row in rows {
+        for row in block.iter().map(row) {
             out.push_str(&score_cell(row, row.and_then(|r| r.mean) == Some(best) && methods.len() > 1));
         }
         for (method, _) in theirs.map_or(&[][..], |t| t.columns) {
@@ -255,14 +286,6 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
         out.push_str("</tr>");
     }
     out.push_str("</tbody></table></div>");
-    if let Some(table) = theirs {
-        let _ = write!(
-            out,
-            "<p class=\"reading\">Columns in italics are the paper\u{2019}s own numbers for {} (Kwon et al., NAACL 2025), with its \
-             encoders and splits: not measured here.</p>",
-            table.title
-        );
-    }
 }
 
 fn comparisons(out: &mut String, view: &View<'_>) {

@@ -8,6 +8,9 @@ use super::{Collected, Run, Skipped};
 
 /// The order of methods in every table; others follow alphabetically.
 const ORDER: &[&str] = &[
+    "image-only",
+    "text-only",
+    "late-fusion",
     "joint",
     "multi-loss",
     "neither",
