@@ -135,7 +135,12 @@ impl Configured {
     }
 
     fn load(&self, more: &[(&str, Option<Value>)]) -> Result<Config, Usage> {
-        let config = Config::load(self.config.as_deref(), &self.sets(more))?;
+        self.resolve(&self.sets(more))
+    }
+
+    /// The config of these keys over the config file; one without data is a mistake.
+    fn resolve(&self, sets: &[(String, Value)]) -> Result<Config, Usage> {
+        let config = Config::load(self.config.as_deref(), sets)?;
         if config.word("data").is_empty() {
             return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
         }

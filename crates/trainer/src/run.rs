@@ -38,15 +38,11 @@ pub struct Options {
 /// # Errors
 /// What `balgrad-data` finds.
 pub fn open_data(config: &Config) -> Result<Dataset> {
-    let options = read_options(config)?;
-    Ok(balgrad_data::open(config.word("data"), &options)?)
+    Ok(balgrad_data::open(config.word("data"), &read_options(config))?)
 }
 
 /// How a config wants data to be read.
-///
-/// # Errors
-/// An unknown policy.
-pub fn read_options(config: &Config) -> Result<ReadOptions> {
+fn read_options(config: &Config) -> ReadOptions {
     let layout = match config.word("layout") {
         "auto" => None,
         name => Some(name.to_owned()),
@@ -55,7 +51,7 @@ pub fn read_options(config: &Config) -> Result<ReadOptions> {
         "fail" => balgrad_data::OnBadSample::Fail,
         _ => balgrad_data::OnBadSample::Skip,
     };
-    Ok(ReadOptions { layout, on_bad_sample, split_seed: config.count("split_seed") as u64, ..ReadOptions::default() })
+    ReadOptions { layout, on_bad_sample, split_seed: config.count("split_seed") as u64, ..ReadOptions::default() }
 }
 
 /// A data set seen through a config's encoders, and a fresh model for it.

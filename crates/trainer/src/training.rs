@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, Outputs, Role, Tap};
 use balgrad_encoders::{Augment, BlockRole, Expects, FirstLayer, Input, Parameters, TwoTower};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -464,6 +464,3 @@ pub fn device(name: &str) -> Result<Device> {
         _ => Ok(Device::Cpu),
     }
 }
-
-/// The dtype of all training.
-pub const DTYPE: DType = DType::F32;

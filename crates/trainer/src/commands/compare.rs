@@ -105,11 +105,7 @@ impl Compare {
     fn config(&self, arm: &Arm, seed: u64) -> Result<Config, Usage> {
         let mut sets = self.configured.sets(&[("seed", Some(Value::Count(seed)))]);
         sets.extend(arm.sets.iter().cloned());
-        let config = Config::load(self.configured.config.as_deref(), &sets)?;
-        if config.word("data").is_empty() {
-            return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
-        }
-        Ok(config)
+        self.configured.resolve(&sets)
     }
 
     fn work(&self, mut waiting: VecDeque<Job>, at_once: usize, threads: usize) -> Result<()> {
