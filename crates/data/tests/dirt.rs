@@ -85,7 +85,7 @@ const IMDB: fn(&Path, &[Real]) = |folder, real| {
     // Without films that are nothing but news.
     for i in 0..N {
         edit_json(&folder.join(format!("dataset/{i:07}.json")), |film| {
-            film["genres"] = serde_json::json!(["Drama", "War"])
+            film["genres"] = serde_json::json!(["Drama", "War"]);
         });
     }
 };
@@ -123,7 +123,7 @@ const DIRT: &[Dirt] = &[
         name: "a GIF saved as .jpg",
         write: written::mmbt,
         dirty: |f| {
-            reopen(f, |b| encoded(&image::load_from_memory(&b).unwrap().to_rgba8().into(), image::ImageFormat::Gif))
+            reopen(f, |b| encoded(&image::load_from_memory(&b).unwrap().to_rgba8().into(), image::ImageFormat::Gif));
         },
         added: 0,
         says: Nothing,
@@ -164,7 +164,10 @@ const DIRT: &[Dirt] = &[
         name: "a path out of the folder",
         write: written::mmbt,
         dirty: |f| {
-            append(&f.join("train.jsonl"), r#"{"id": "x", "label": "Objects", "text": "x", "img": "../../secret.png"}"#)
+            append(
+                &f.join("train.jsonl"),
+                r#"{"id": "x", "label": "Objects", "text": "x", "img": "../../secret.png"}"#,
+            );
         },
         added: 1,
         says: Skips(1, "leads out of the data folder"),
@@ -173,7 +176,7 @@ const DIRT: &[Dirt] = &[
         name: "an absolute path",
         write: written::mmbt,
         dirty: |f| {
-            append(&f.join("train.jsonl"), r#"{"id": "x", "label": "Objects", "text": "x", "img": "/etc/passwd"}"#)
+            append(&f.join("train.jsonl"), r#"{"id": "x", "label": "Objects", "text": "x", "img": "/etc/passwd"}"#);
         },
         added: 1,
         says: Skips(1, "leads out of the data folder"),

@@ -56,7 +56,7 @@ impl List {
                 match text(&row[key]) {
                     value if value.is_empty() => {}
                     value if key == "default" => {
-                        tail.push_str(&format!(" [{}; default {value}]", text(&row["values"])))
+                        tail.push_str(&format!(" [{}; default {value}]", text(&row["values"])));
                     }
                     value => tail.push_str(&format!(" ({value})")),
                 }
