@@ -40,7 +40,7 @@ const CHECKS: &[Check] = &[
 ];
 
 const LINTS: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-const DOCS: &[&str] = &["doc", "--workspace", "--no-deps"];
+const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--lib"];
 const LAWS: &[&str] = &["test", "--workspace", "--test", "laws", "--test", "aggregators"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
