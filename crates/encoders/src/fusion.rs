@@ -5,6 +5,7 @@
 mod add;
 mod attention;
 mod concat;
+mod cosine;
 
 use candle_core::{Result, Tensor, bail};
 
@@ -55,7 +56,7 @@ pub struct FusionEntry {
 }
 
 /// Every fusion.
-pub static FUSIONS: &[FusionEntry] = &[concat::ENTRY, add::ENTRY, attention::ENTRY];
+pub static FUSIONS: &[FusionEntry] = &[concat::ENTRY, add::ENTRY, attention::ENTRY, cosine::ENTRY];
 
 /// The fusion called `name`.
 ///

@@ -1,5 +1,7 @@
 //! The two-tower model: an encoder and `h_m` for each modality, a fusion `f_T`, and an own head `f_m` for each.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +70,7 @@ pub enum BlockRole {
 /// `fused.…` (`f_T`).
 pub struct TwoTower {
     towers: Vec<Tower>,
-    fusion: Box<dyn Fusion>,
+    fusion: Arc<dyn Fusion>,
 }
 
 struct Tower {
@@ -96,7 +98,7 @@ impl TwoTower {
         let towers = config.towers.iter().zip(encoders).map(build).collect::<crate::Result<Vec<_>>>()?;
         let shape = FusionShape { modalities: towers.len(), width, classes };
         let fusion = (fusion(&config.fusion)?.build)(&shape, &parameters.scope(FUSED))?;
-        Ok(Self { towers, fusion })
+        Ok(Self { towers, fusion: fusion.into() })
     }
 
     /// How many modalities.
@@ -107,6 +109,11 @@ impl TwoTower {
     /// The encoder of modality `m`, in the order of the configuration.
     pub fn encoder(&self, m: usize) -> Option<&dyn Encoder> {
         self.towers.get(m).map(|tower| tower.encoder.as_ref())
+    }
+
+    /// The fusion with its classifier: `f_T` as a function of embeddings.
+    pub fn fusion(&self) -> Arc<dyn Fusion> {
+        Arc::clone(&self.fusion)
     }
 
     /// All logits for one batch, one input for each modality.

@@ -63,7 +63,7 @@ fn own_heads_touch_their_own_tower_alone() -> Result<()> {
 
 #[test]
 fn slices_sum_to_the_fused_logits() -> Result<()> {
-    for fusion in ["concat", "add"] {
+    for fusion in ["concat", "add", "cosine"] {
         let (tower, _, inputs) = model(fusion, 3);
         let views = tower.forward(&inputs)?;
         let slices = tower.slices(&views.embeddings)?.expect("additive");
@@ -121,7 +121,7 @@ fn a_wrong_configuration_is_refused_with_the_reason() {
         let error = TwoTower::new(&config, encoders, &Parameters::new(0, &Device::Cpu)).err().unwrap().to_string();
         assert!(error.contains(reason), "{error}");
     };
-    refuse(&|c| c.fusion = "mix".into(), "unknown fusion `mix`; known: concat, add, attention");
+    refuse(&|c| c.fusion = "mix".into(), "unknown fusion `mix`; known: concat, add, attention, cosine");
     refuse(&|c| c.towers[1].name = "image".into(), "two towers are called `image`");
     refuse(&|c| c.towers[0].name = "fused".into(), "`fused` cannot name a tower");
     refuse(&|c| c.towers.truncate(1), "at least two towers");
