@@ -6,7 +6,9 @@ use candle_core::{Error, Result, Tensor, Var};
 
 use crate::methods::{GramScope, Objective};
 use crate::noise::noise;
-use crate::{Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Needs, Outputs, Role, State, Tap};
+use crate::{
+    Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Moment, Needs, Outputs, Request, Role, State, Tap,
+};
 
 /// What happened in the last step, for the log.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,10 @@ pub struct Balancer {
     seed: u64,
     step: usize,
     epoch: usize,
+    /// The step with which the epoch began.
+    epoch_start: usize,
+    /// Steps an epoch, and epochs, where known.
+    length: Option<(usize, usize)>,
     kept: Option<Mix>,
     report: StepReport,
 }
@@ -37,7 +43,35 @@ impl Balancer {
     pub fn new(method: Box<dyn Method>, blocks: Vec<Block>, seed: u64) -> Self {
         let needs = method.needs();
         let infos = blocks.iter().map(Block::info).collect();
-        Self { method, needs, blocks, infos, seed, step: 0, epoch: 0, kept: None, report: StepReport::default() }
+        Self {
+            method,
+            needs,
+            blocks,
+            infos,
+            seed,
+            step: 0,
+            epoch: 0,
+            epoch_start: 0,
+            length: None,
+            kept: None,
+            report: StepReport::default(),
+        }
+    }
+
+    /// Tells how long the run will be, for methods that change with its progress.
+    #[must_use]
+    pub fn lasting(mut self, steps_per_epoch: usize, epochs: usize) -> Self {
+        self.length = Some((steps_per_epoch, epochs));
+        self
+    }
+
+    /// Where in the run the next step stands.
+    fn moment(&self) -> Moment {
+        let Self { step, epoch, seed, .. } = *self;
+        let part = |done: usize, all: usize| (done as f64 / all.max(1) as f64).min(1.0);
+        let parts = self.length.map(|(n, epochs)| (part(step, n * epochs), part(step - self.epoch_start, n)));
+        let (progress, within_epoch) = parts.unwrap_or_default();
+        Moment { step, epoch, seed, progress, within_epoch }
     }
 
     /// What the method wants to see in [`Outputs`].
@@ -70,6 +104,7 @@ impl Balancer {
             let (name, m, n) = (&block.name, modality(block), outputs.modalities());
             return Err(Error::Msg(format!("block `{name}` belongs to modality {m}, but the outputs show {n}")));
         }
+        self.method.begin(&self.moment());
         let objectives = self.method.objectives(outputs, labels)?;
         let losses = objectives.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
         let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));
@@ -101,19 +136,25 @@ impl Balancer {
         Ok(grads)
     }
 
-    /// Tells the method that an epoch has ended.
+    /// Whether the method wants a [`Survey`](crate::Survey) in the summary of this epoch (from 1).
+    pub fn surveys(&self, epoch: usize) -> bool {
+        self.method.surveys(epoch)
+    }
+
+    /// Tells the method that an epoch has ended; what it asks for is the training loop's to do. Methods that only pick
+    /// coefficients ask for nothing.
     ///
     /// # Errors
     /// What the method reports.
-    pub fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
-        self.epoch = summary.epoch;
+    pub fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
+        (self.epoch, self.epoch_start) = (summary.epoch, self.step);
         self.method.epoch_ended(summary)
     }
 
     /// Everything that the next step depends on beside the model.
     pub fn state(&self) -> State {
         let mut state = self.method.state();
-        state.insert("balancer.step".into(), vec![self.step as f64, self.epoch as f64]);
+        state.insert("balancer.step".into(), vec![self.step as f64, self.epoch as f64, self.epoch_start as f64]);
         if let Some(mix) = &self.kept {
             state.insert("balancer.kept".into(), mix.coefficients.concat());
             state.insert("balancer.kept_scale".into(), mix.step_scale.clone());
@@ -126,7 +167,7 @@ impl Balancer {
     /// # Errors
     /// When the state is not one of this method's.
     pub fn restore(&mut self, state: &State) -> Result<()> {
-        let Some([step, epoch]) = state.get("balancer.step").map(Vec::as_slice) else {
+        let Some([step, epoch, epoch_start]) = state.get("balancer.step").map(Vec::as_slice) else {
             return Err(Error::Msg("the state holds no `balancer.step`".into()));
         };
         let kept = match (state.get("balancer.kept"), state.get("balancer.kept_scale")) {
@@ -146,6 +187,7 @@ impl Balancer {
         };
         self.method.restore(state)?;
         (self.step, self.epoch, self.kept) = (*step as usize, *epoch as usize, kept);
+        self.epoch_start = (*epoch_start as usize).min(self.step);
         Ok(())
     }
 

@@ -1,6 +1,35 @@
 //! The little that a method may look at when it picks coefficients.
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
 use crate::{BlockInfo, Role};
+
+/// Where in the run a step stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moment {
+    /// Steps taken before this one.
+    pub step: usize,
+    /// Epochs finished before this one.
+    pub epoch: usize,
+    /// The run's seed: with `step` it decides a draw.
+    pub seed: u64,
+    /// The part of all steps that is done, in [0, 1]; 0 where the balancer was not told how many there are.
+    pub progress: f64,
+    /// The same of the epoch's steps.
+    pub within_epoch: f64,
+}
+
+impl Moment {
+    /// Random numbers of this step, for what goes by `name`.
+    pub(crate) fn rng(&self, name: &[u8]) -> ChaCha8Rng {
+        let mut key = [0u8; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&(self.step as u64).to_le_bytes());
+        key[16..].iter_mut().zip(name).for_each(|(k, n)| *k = *n);
+        ChaCha8Rng::from_seed(key)
+    }
+}
 
 /// What is known in one step after the backward passes: plain numbers, no tensors.
 #[derive(Debug, Clone, Copy)]
@@ -55,4 +84,27 @@ pub struct EpochSummary {
     pub fused_val_loss: Option<f64>,
     /// Mean training loss of the fused head.
     pub fused_train_loss: Option<f64>,
+    /// How the model sees every sample, where the method asked for it ([`Method::surveys`](crate::Method::surveys)).
+    pub survey: Option<Survey>,
+}
+
+/// How a model in training sees every sample of the splits that it may look at.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// The training split, in its own order.
+    pub train: Panel,
+    /// The validation split.
+    pub val: Panel,
+}
+
+/// How a model sees the samples of one split.
+#[derive(Debug, Clone, Default)]
+pub struct Panel {
+    /// Class indices of each sample.
+    pub labels: Vec<Vec<u32>>,
+    /// Embeddings `[modality][sample][width]`.
+    pub embeddings: Vec<Vec<Vec<f32>>>,
+    /// Whether the answer is right, in [0, 1] (multi-label: the part of labels that are), for every set of modalities
+    /// that the model is shown: `[set][sample]`, bit `m` of `set` standing for modality `m`.
+    pub correct: Vec<Vec<f64>>,
 }

@@ -69,6 +69,81 @@ pub fn kl_divergence(target: &Tensor, prediction: &Tensor, labels: &Labels, t: f
     divergence * (t * t)
 }
 
+/// The log-probability that `logits` give to the truth, `[batch]` (multi-label: to each label's true value,
+/// `[batch, classes]`), and weights of the same shape such that `−Σ weight · log p` is [`cross_entropy`].
+pub(crate) fn truth(logits: &Tensor, labels: &Labels) -> Result<(Tensor, Tensor)> {
+    match labels {
+        Labels::Classes { ids, weights } => {
+            let picked = log_softmax(logits)?.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1)?;
+            let weights = match weights {
+                Some(weights) => weights.index_select(ids, 0)?,
+                None => picked.ones_like()?,
+            };
+            let sum = weights.sum_all()?.maximum(1e-30)?;
+            Ok((picked, weights.broadcast_div(&sum)?))
+        }
+        Labels::Many { targets, positive_weights } => {
+            let values = log_sigmoid(&(logits * targets.affine(2.0, -1.0)?)?)?;
+            let weights = match positive_weights {
+                Some(w) => (targets.broadcast_mul(w)? + targets.affine(-1.0, 1.0)?)?,
+                None => targets.ones_like()?,
+            };
+            Ok((values, (weights / logits.elem_count() as f64)?))
+        }
+    }
+}
+
+/// Log-probabilities of all outcomes, one tensor of shape `[batch, classes]` per kind of outcome: the classes, or for
+/// multi-label tasks each label's yes and its no. A sum over kinds and classes runs over a distribution's outcomes.
+pub(crate) fn outcomes(logits: &Tensor, labels: &Labels) -> Result<Vec<Tensor>> {
+    match labels {
+        Labels::Classes { .. } => Ok(vec![log_softmax(logits)?]),
+        Labels::Many { .. } => Ok(vec![log_sigmoid(logits)?, log_sigmoid(&logits.neg()?)?]),
+    }
+}
+
+/// A sum over outcomes as one number per sample, `[batch]`: over classes, or the mean over labels.
+pub(crate) fn per_sample(kinds: &[Tensor], labels: &Labels) -> Result<Tensor> {
+    let mut sum =
+        kinds.first().map_or_else(|| Err(candle_core::Error::Msg("no outcomes".into())), |k| Ok(k.clone()))?;
+    for kind in &kinds[1..] {
+        sum = (sum + kind)?;
+    }
+    if matches!(labels, Labels::Many { .. }) { sum.mean(1) } else { sum.sum(1) }
+}
+
+/// Entropy of what `logits` say, per sample `[batch]`, in nats; for multi-label tasks the mean over labels.
+pub(crate) fn entropy(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+    let terms = outcomes(logits, labels)?.iter().map(|lp| lp.exp()? * lp).collect::<Result<Vec<_>>>()?;
+    per_sample(&terms, labels)?.neg()
+}
+
+/// How sure `logits` are, per sample `[batch]`: the largest probability; for multi-label tasks the mean over labels of
+/// the likelier outcome's.
+pub(crate) fn confidence(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+    match labels {
+        Labels::Classes { .. } => log_softmax(logits)?.max(1)?.exp(),
+        // σ(|z|), the absolute value by its sign so that it has a gradient at 0.
+        Labels::Many { .. } => {
+            let sign = logits.detach().ge(0.0)?.to_dtype(logits.dtype())?.affine(2.0, -1.0)?;
+            log_sigmoid(&(logits * sign)?)?.exp()?.mean(1)
+        }
+    }
+}
+
+/// The part of right answers, per sample `[batch]`, detached: 1 or 0 for the likeliest class, or the part of labels on
+/// whose right side of one half the probability lies.
+pub(crate) fn correct(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+    let logits = logits.detach();
+    match labels {
+        Labels::Classes { ids, .. } => logits.argmax(1)?.eq(ids)?.to_dtype(logits.dtype()),
+        Labels::Many { targets, .. } => {
+            let said = logits.ge(0.0)?.to_dtype(logits.dtype())?;
+            (said - targets)?.abs()?.affine(-1.0, 1.0)?.mean(1)
+        }
+    }
+}
+
 /// The probability that `logits` `[batch, classes]` give to the truth, per sample `[batch]`, detached; for
 /// multi-label tasks the mean over labels of the probability given to each label's true value.
 ///

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use candle_core::{Result, Tensor};
 
 use crate::{
-    EpochSummary, Evidence, Granularity, Labels, Mix, Outputs, Setting, SettingError, Settings, Value, nearest,
+    EpochSummary, Evidence, Granularity, Labels, Mix, Moment, Outputs, Setting, SettingError, Settings, Value, nearest,
 };
 
 mod aggregated;
 mod agm;
 pub mod aligned_mtl;
+mod amco;
 mod balgrad;
 pub mod cagrad;
+mod cggm;
+mod cml;
 pub mod dualproj;
 pub mod dwa;
 mod g_blending;
@@ -20,14 +23,23 @@ pub mod gradnorm;
 pub mod gradvac;
 pub mod imtl_g;
 mod joint;
+mod lfm;
+mod mbsd;
 pub mod mgda;
+mod mla;
 mod mmpareto;
 mod mslr;
 mod multi_loss;
 pub mod nash_mtl;
 mod ogm;
+mod opm;
 pub mod pcgrad;
+mod pmr;
+mod recon_boost;
+mod relearning;
+mod resampling;
 pub mod rlw;
+mod umt;
 pub mod uncertainty;
 mod unimodal;
 pub mod upgrad;
@@ -43,8 +55,20 @@ pub static METHODS: &[&Entry] = &[
     &ogm::OGM,
     &ogm::OGM_GE,
     &agm::ENTRY,
+    &pmr::ENTRY,
     &g_blending::ENTRY,
     &mmpareto::ENTRY,
+    &cggm::ENTRY,
+    &opm::ENTRY,
+    &amco::ENTRY,
+    &cml::ENTRY,
+    &mbsd::ENTRY,
+    &lfm::ENTRY,
+    &umt::ENTRY,
+    &mla::ENTRY,
+    &recon_boost::ENTRY,
+    &relearning::ENTRY,
+    &resampling::ENTRY,
     &balgrad::ENTRY,
     &pcgrad::ENTRY,
     &mgda::ENTRY,
@@ -101,6 +125,11 @@ pub enum Prediction {
     Own(usize),
     /// The mean of the own heads' probabilities (late fusion).
     Average,
+    /// The sum of the own heads' logits (boosting).
+    Sum,
+    /// The probabilities that the fused head gives to each modality alone, averaged with weights `∝ exp(−H_m)`, `H_m`
+    /// the entropy: who is sure counts for more.
+    Confident,
 }
 
 /// The method called `name`.
@@ -170,9 +199,11 @@ pub enum GramScope {
 /// What a method wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// The fused head's view of each modality: [`Outputs::slices`], or [`Outputs::alone`] where the fusion is not
+    /// The fused head's view of each modality: [`Outputs::slices`], or [`Outputs::fused_head`] where the fusion is not
     /// additive.
     pub fused_views: bool,
+    /// [`Outputs::fused_head`], whatever the fusion.
+    pub fused_head: bool,
     /// Gram matrices.
     pub gram: GramScope,
     /// How finely towers are cut into blocks.
@@ -181,6 +212,37 @@ pub struct Needs {
     pub leaves: bool,
     /// Steps for which one mix is kept; 0 and 1: every step gets its own.
     pub refresh: usize,
+    /// Whether modalities take turns on each batch: a forward pass, a backward pass and a step of the optimiser for each.
+    pub turns: bool,
+    /// Epochs before the run proper, with a learning-rate schedule of their own, none of whose models is kept.
+    pub prelude: usize,
+}
+
+/// What a method asks of the training loop between epochs: all that a rule of coefficients cannot do by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Keep a frozen copy of the towers; what it makes of a batch comes as [`Outputs::teacher`] from now on.
+    Teach,
+    /// Begin anew: every parameter as it was first drawn, the optimiser without memory.
+    Restart,
+    /// Move tower `modality` towards its first values: `θ ← weight · θ⁰ + (1 − weight) · θ`.
+    Relearn {
+        /// Whose tower.
+        modality: usize,
+        /// From 0 (nothing happens) to 1 (all is forgotten).
+        weight: f64,
+    },
+    /// In the next epoch train on these samples too, each with one modality alone.
+    Rehearse(Vec<Rehearsal>),
+}
+
+/// A sample that is trained on once more, with one modality alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Its place in the training split.
+    pub sample: usize,
+    /// The modality that is shown.
+    pub shown: usize,
 }
 
 impl Needs {
@@ -202,6 +264,9 @@ pub trait Method: Send {
         Needs::default()
     }
 
+    /// Told before each step where in the run it stands.
+    fn begin(&mut self, _moment: &Moment) {}
+
     /// The losses of one step; each costs one backward pass.
     ///
     /// # Errors
@@ -214,12 +279,18 @@ pub trait Method: Send {
     /// When the evidence is not what [`needs`](Self::needs) asked for.
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix>;
 
-    /// What the method learns at the end of an epoch, from the validation split.
+    /// Whether the summary of this epoch (from 1) should hold a [`Survey`](crate::Survey), which costs a forward pass
+    /// over training and validation split for every set of modalities.
+    fn surveys(&self, _epoch: usize) -> bool {
+        false
+    }
+
+    /// What the method learns at the end of an epoch, from the validation split, and what it asks for in return.
     ///
     /// # Errors
     /// What the method reports.
-    fn epoch_ended(&mut self, _summary: &EpochSummary) -> Result<()> {
-        Ok(())
+    fn epoch_ended(&mut self, _summary: &EpochSummary) -> Result<Vec<Request>> {
+        Ok(Vec::new())
     }
 
     /// What the method remembers.

@@ -1,8 +1,38 @@
 //! What a two-tower model says in one step, and what it should have said.
 
-use candle_core::{Result, Tensor, Var};
+use std::sync::Arc;
+
+use candle_core::{Error, Result, Tensor, Var};
 
 use crate::Tap;
+
+/// The fused head as a function: logits `[batch, classes]` from one embedding `[batch, width]` per modality. With it a
+/// method asks what the head says when an embedding is silent or changed.
+#[derive(Clone)]
+pub struct FusedHead(Arc<Logits>);
+
+type Logits = dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync;
+
+impl FusedHead {
+    /// The head that `logits` computes; its parameters must be those in the blocks.
+    pub fn new(logits: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(logits))
+    }
+
+    /// Logits `[batch, classes]`.
+    ///
+    /// # Errors
+    /// When the embeddings are not those that the head reads.
+    pub fn logits(&self, embeddings: &[Tensor]) -> Result<Tensor> {
+        (self.0)(embeddings)
+    }
+}
+
+impl std::fmt::Debug for FusedHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FusedHead")
+    }
+}
 
 /// The logits and embeddings of one forward pass over `M` modalities.
 ///
@@ -18,8 +48,11 @@ pub struct Outputs {
     pub embeddings: Vec<Tensor>,
     /// Each modality's slice of an additive fused head, `f_m W_mᵀ + b/M`, `M × [batch, classes]`.
     pub slices: Option<Vec<Tensor>>,
-    /// The fused head with every other embedding zero, `z(m alone)`, `M × [batch, classes]`.
-    pub alone: Option<Vec<Tensor>>,
+    /// The fused head, for methods that ask it further questions.
+    pub fused_head: Option<FusedHead>,
+    /// What frozen teachers make of the same inputs, `M × [batch, width]`, once the method asked for them
+    /// ([`Request::Teach`](crate::Request::Teach)).
+    pub teacher: Option<Vec<Tensor>>,
     /// Where the graph was cut: variables that hold the embeddings' values and that `fused`, `own`, … were
     /// computed from, so that a balancing step costs one pass through the towers (representation scope).
     pub leaves: Option<Vec<Var>>,
@@ -30,7 +63,16 @@ pub struct Outputs {
 impl Outputs {
     /// Outputs of a model that has a fused head and one head per modality, and nothing else to show.
     pub fn new(fused: Tensor, own: Vec<Tensor>) -> Self {
-        Self { fused, own, embeddings: Vec::new(), slices: None, alone: None, leaves: None, taps: Vec::new() }
+        Self {
+            fused,
+            own,
+            embeddings: Vec::new(),
+            slices: None,
+            fused_head: None,
+            teacher: None,
+            leaves: None,
+            taps: Vec::new(),
+        }
     }
 
     /// The number of modalities.
@@ -38,17 +80,49 @@ impl Outputs {
         self.own.len()
     }
 
-    /// How the fused head sees modality `m`: its slice where the fusion is additive, else `z(m alone)`.
+    /// How the fused head sees modality `m`: its slice where the fusion is additive, else [`alone`](Self::alone).
     ///
     /// # Errors
-    /// When the model filled neither.
-    pub fn seen_by_fused(&self, m: usize) -> Result<&Tensor> {
-        let views = self.slices.as_ref().or(self.alone.as_ref());
-        views.and_then(|v| v.get(m)).ok_or_else(|| {
-            candle_core::Error::Msg(format!(
-                "the method needs the fused head's view of modality {m}: fill `Outputs::slices` (additive fusions) or \
-                 `Outputs::alone`"
-            ))
+    /// When the model filled neither slices nor the fused head.
+    pub fn seen_by_fused(&self, m: usize) -> Result<Tensor> {
+        match self.slices.as_ref().and_then(|slices| slices.get(m)) {
+            Some(slice) => Ok(slice.clone()),
+            None => self.alone(m),
+        }
+    }
+
+    /// The fused head with every other embedding zero, `z(m alone)`, `[batch, classes]`.
+    ///
+    /// # Errors
+    /// When there is no modality `m`, or the model did not fill [`fused_head`](Self::fused_head).
+    pub fn alone(&self, m: usize) -> Result<Tensor> {
+        if m >= self.embeddings.len() {
+            return Err(Error::Msg(format!("the outputs hold no embedding of modality {m}")));
+        }
+        self.without(|n| n != m)
+    }
+
+    /// The fused head with the embeddings zero that `silent` names, `[batch, classes]`.
+    ///
+    /// # Errors
+    /// When the model did not fill [`fused_head`](Self::fused_head).
+    pub fn without(&self, silent: impl Fn(usize) -> bool) -> Result<Tensor> {
+        let heard = |(n, e): (usize, &Tensor)| if silent(n) { e.zeros_like() } else { Ok(e.clone()) };
+        let embeddings = self.embeddings.iter().enumerate().map(heard).collect::<Result<Vec<_>>>()?;
+        self.asked()?.logits(&embeddings)
+    }
+
+    /// The fused head, for a method that cannot do without.
+    ///
+    /// # Errors
+    /// When the model did not fill it.
+    pub fn asked(&self) -> Result<&FusedHead> {
+        self.fused_head.as_ref().ok_or_else(|| {
+            Error::Msg(
+                "the method asks the fused head: fill `Outputs::fused_head`, or for methods that only want each \
+                 modality's part of an additive fusion `Outputs::slices`"
+                    .into(),
+            )
         })
     }
 }
@@ -82,5 +156,19 @@ impl Labels {
     /// Targets `[batch, classes]` in {0, 1} without class weights.
     pub fn many(targets: Tensor) -> Self {
         Self::Many { targets, positive_weights: None }
+    }
+
+    /// The truth as a matrix `[batch, classes]` of 0 and 1, in the type of `like` (logits).
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    pub(crate) fn targets(&self, like: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Many { targets, .. } => targets.to_dtype(like.dtype()),
+            Self::Classes { ids, .. } => {
+                let classes = Tensor::arange(0, like.dim(1)? as u32, ids.device())?.unsqueeze(0)?;
+                ids.unsqueeze(1)?.broadcast_eq(&classes)?.to_dtype(like.dtype())
+            }
+        }
     }
 }

@@ -42,6 +42,8 @@ fn page() -> String {
             Prediction::Fused => "the fused head",
             Prediction::Own(_) => "that modality's own head",
             Prediction::Average => "the mean of the own heads",
+            Prediction::Sum => "the sum of the own heads' logits",
+            Prediction::Confident => "each modality alone, weighed by how sure it is",
         };
         writeln!(out, "| [`{0}`](#{0}) | {1} | {2} | {answer} |", m.name, m.about, m.cost).unwrap();
     }

@@ -29,7 +29,7 @@ pub struct Bank {
 
 /// How a training batch differs from what stands in the bank.
 #[derive(Debug, Clone, Copy)]
-pub struct Variation {
+pub struct Variation<'a> {
     /// The run's seed.
     pub seed: u64,
     /// The epoch, from 0.
@@ -38,9 +38,11 @@ pub struct Variation {
     pub dropout: f64,
     /// Small changes to images and texts for encoders that start from nothing.
     pub augment: Augment,
+    /// The one modality that each sample of the batch is shown with, where it is not shown whole; empty where all are.
+    pub shown: &'a [Option<usize>],
 }
 
-impl Variation {
+impl Variation<'_> {
     fn draw<'a>(&self, id: &'a str) -> Draw<'a> {
         Draw { seed: self.seed, epoch: self.epoch as u64, id }
     }
@@ -69,6 +71,20 @@ impl Bank {
         self.ids.is_empty()
     }
 
+    /// The same samples as if only the modalities in `shown` were there: bit `m` stands for modality `m`.
+    ///
+    /// # Errors
+    /// When the device refuses the memory.
+    pub fn showing(&self, shown: usize) -> Result<Self> {
+        let seen = self.seen.iter().enumerate().map(|(m, seen)| match seen {
+            seen if shown >> m & 1 == 1 => Ok(seen.clone()),
+            Seen::Features(all) => all.zeros_like().map(Seen::Features),
+            Seen::Images(all) => Ok(Seen::Images(vec![None; all.len()])),
+            Seen::Tokens(all) => Ok(Seen::Tokens(vec![Vec::new(); all.len()])),
+        });
+        Ok(Self { ids: self.ids.clone(), labels: self.labels.clone(), seen: seen.collect::<candle_core::Result<_>>()? })
+    }
+
     /// The inputs of `rows`, one per modality, as they stand or varied for training.
     ///
     /// # Errors
@@ -77,22 +93,26 @@ impl Bank {
         &self,
         rows: &[usize],
         expects: &[&Expects],
-        variation: Option<&Variation>,
+        variation: Option<&Variation<'_>>,
         device: &Device,
     ) -> Result<Vec<Input>> {
-        let lost: Vec<Option<usize>> = match variation {
-            Some(v) => rows.iter().map(|&row| v.lost(&self.ids[row], self.seen.len())).collect(),
-            None => vec![None; rows.len()],
+        // Per sample and modality whether it is kept.
+        let keeps = |i: usize, m: usize| match variation {
+            None => true,
+            Some(v) => match v.shown.get(i).copied().flatten() {
+                Some(shown) => shown == m,
+                None => v.lost(&self.ids[rows[i]], self.seen.len()) != Some(m),
+            },
         };
         let one = |(m, seen): (usize, &Seen)| -> Result<Input> {
             let Some(expects) = expects.get(m) else { bail!("the model has no tower for modality {m}") };
-            let kept = |i: usize| lost[i] != Some(m);
+            let kept = |i: usize| keeps(i, m);
             Ok(match seen {
                 Seen::Features(all) => {
                     let ids: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
                     let picked = all.index_select(&Tensor::new(ids, all.device())?, 0)?;
-                    Input::Features(if lost.contains(&Some(m)) {
-                        let mask: Vec<f32> = (0..rows.len()).map(|i| f32::from(u8::from(kept(i)))).collect();
+                    let mask: Vec<f32> = (0..rows.len()).map(|i| f32::from(u8::from(kept(i)))).collect();
+                    Input::Features(if mask.contains(&0.0) {
                         picked.broadcast_mul(&Tensor::new(mask, all.device())?.unsqueeze(1)?)?
                     } else {
                         picked

@@ -35,6 +35,9 @@ pub struct Progress {
     pub seconds: f64,
     /// Steps skipped because their loss was not finite.
     pub nan_steps: usize,
+    /// Samples that this epoch trains on once more, each with the one modality that is shown.
+    #[serde(default)]
+    pub rehearsals: Vec<(usize, usize)>,
     /// Cosines between task and KL gradient so far, per modality: counts per bin before and after projection.
     pub conflict: Vec<ConflictCounts>,
 }

@@ -94,9 +94,63 @@ impl Judge<'_> {
                 Prediction::Average => {
                     average(&said.own.iter().map(|z| self.probabilities(z)).collect::<Result<Vec<_>>>()?)
                 }
+                Prediction::Sum => {
+                    let first = said.own[0].zeros_like()?;
+                    let sum = said.own.iter().try_fold(first, |sum, z| sum + z)?;
+                    self.probabilities(&sum)?
+                }
+                Prediction::Confident => {
+                    let alone = |m| self.probabilities(&self.model.alone(&said.embeddings, m)?);
+                    self.confident(&(0..modalities).map(alone).collect::<Result<Vec<_>>>()?)
+                }
             });
         }
         Ok(answers)
+    }
+
+    /// Views averaged sample by sample with weights `∝ exp(−H)`, `H` a view's entropy in nats (multi-label: the mean
+    /// over labels).
+    fn confident(&self, views: &[Probabilities]) -> Probabilities {
+        let term = |p: f32| if p > 0.0 { -p * p.ln() } else { 0.0 };
+        let entropy = |probs: &[f32]| match self.task {
+            Task::MultiLabel => probs.iter().map(|&p| term(p) + term(1.0 - p)).sum::<f32>() / probs.len() as f32,
+            Task::MultiClass | Task::Binary => probs.iter().map(|&p| term(p)).sum(),
+        };
+        let row = |i: usize| {
+            let weights: Vec<f32> = views.iter().map(|view| (-entropy(&view[i])).exp()).collect();
+            let total: f32 = weights.iter().sum();
+            let class = |c: usize| views.iter().zip(&weights).map(|(view, w)| w / total * view[i][c]).sum();
+            (0..views[0][i].len()).map(class).collect()
+        };
+        (0..views.first().map_or(0, Vec::len)).map(row).collect()
+    }
+
+    /// How well each sample is answered, in [0, 1]: 1 where the likeliest class is the true one; multi-label: the part of
+    /// labels that are right.
+    pub fn correct(&self, probs: &Probabilities, bank: &Bank) -> Vec<f64> {
+        let one = |(probs, labels): (&Vec<f32>, &Vec<u32>)| {
+            if self.task == Task::MultiLabel {
+                let right = (0..).zip(probs).filter(|(c, p)| (**p >= 0.5) == labels.contains(c)).count();
+                return right as f64 / probs.len() as f64;
+            }
+            let best = (0..).zip(probs).fold((0, f32::MIN), |best, (c, &p)| if p > best.1 { (c, p) } else { best });
+            f64::from(u8::from(labels.first() == Some(&best.0)))
+        };
+        probs.iter().zip(&bank.labels).map(one).collect()
+    }
+
+    /// Mean negative log-likelihood of the labels under some probabilities, in nats; multi-label: the mean over labels.
+    pub fn loss(&self, probs: &Probabilities, bank: &Bank) -> f64 {
+        // Single precision cannot tell smaller probabilities from none.
+        let nats = |p: f32| -f64::from(p).max(1e-12).ln();
+        let one = |(probs, labels): (&Vec<f32>, &Vec<u32>)| {
+            if self.task == Task::MultiLabel {
+                let label = |(c, &p): (u32, &f32)| nats(if labels.contains(&c) { p } else { 1.0 - p });
+                return (0..).zip(probs).map(label).sum::<f64>() / probs.len() as f64;
+            }
+            labels.first().and_then(|&c| probs.get(c as usize)).map_or(0.0, |&p| nats(p))
+        };
+        probs.iter().zip(&bank.labels).map(one).sum::<f64>() / bank.len() as f64
     }
 
     /// Logits `[batch, classes]` to probabilities: softmax, or a sigmoid per label.

@@ -147,10 +147,16 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+    let fresh = || {
+        let parameters = Parameters::new(config.seed(), &stage.device);
+        let model = stage.sight.model(config.word("fusion"), stage.dataset.classes.len(), &parameters)?;
+        Ok((parameters, model))
+    };
     let course = Course {
         config,
         model: &stage.model,
         parameters: &stage.parameters,
+        fresh: &fresh,
         train: &train,
         val: &val,
         judge: stage.judge(config),
@@ -199,6 +205,7 @@ struct Tested {
     /// Metrics per condition, in the order of the results file.
     test: Map<String, Value>,
     ratios: Value,
+    contribution: Value,
     additive: bool,
 }
 
@@ -236,9 +243,28 @@ impl<'a> Trained<'a> {
         }
         let tenths: Vec<f64> = (0..=10).map(|i| f64::from(i) / 10.0).collect();
         let ratios = self.ratios(&bank, &by_condition, &tenths);
+        let silent = judge.answers(&bank.showing(0)?, &reads)?.probs;
+        let contribution = self.contribution(
+            &bank,
+            [&silent, &by_condition["missing-text"], &by_condition["missing-image"], &by_condition["full"]],
+        );
         let embeddings = stage.model.embed(&bank.inputs(&[0], &reads, None, &stage.device)?)?;
         let additive = stage.model.slices(&embeddings)?.is_some();
-        Ok(Tested { bank, test, ratios, additive })
+        Ok(Tested { bank, test, ratios, contribution, additive })
+    }
+
+    /// What each modality contributes to the headline metric, and takes off the loss: exact Shapley values, given the
+    /// answers to nothing, the image, the text and both.
+    fn contribution(&self, bank: &Bank, answers: [&Probabilities; 4]) -> Value {
+        let judge = self.stage.judge(self.config);
+        let metric = self.stage.dataset.headline_metric();
+        let scores: Option<Vec<f64>> = answers.iter().map(|probs| judge.metrics(probs, bank).get(metric)).collect();
+        let gains: Vec<f64> = answers.iter().map(|probs| -judge.loss(probs, bank)).collect();
+        let values = |worth: &[f64]| {
+            let each = MODALITIES.iter().zip(balgrad::shapley(worth)).map(|(name, v)| ((*name).to_owned(), json!(v)));
+            Value::Object(each.chain([("nothing".to_owned(), json!(worth[0]))]).collect())
+        };
+        json!({"score": scores.map(|s| values(&s)), "loss": values(&gains)})
     }
 
     /// The headline score when a part of the test samples lose a modality: the same samples for every method, more
@@ -340,6 +366,7 @@ impl<'a> Trained<'a> {
             "noisy": pair("noisy"),
             "views": {"image-only": view, "text-only": view},
             "conflict": conflict(&progress.conflict),
+            "contribution": tested.contribution,
         });
         match value {
             Value::Object(map) => map,

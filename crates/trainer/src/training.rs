@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use balgrad::{Balancer, Block, EpochSummary, Outputs, Role, Tap};
+use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
 use balgrad_encoders::{Augment, BlockRole, Expects, FirstLayer, Input, Parameters, TwoTower};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
 use candle_core::{Device, Tensor, Var};
@@ -23,6 +23,11 @@ use crate::events::Events;
 use crate::interrupt;
 use crate::metrics::Metrics;
 
+mod log;
+mod requests;
+
+use requests::survey;
+
 /// What a training run works on.
 pub struct Course<'a> {
     /// The resolved configuration.
@@ -31,6 +36,8 @@ pub struct Course<'a> {
     pub model: &'a TwoTower,
     /// Its parameters.
     pub parameters: &'a Parameters,
+    /// Makes the same model anew, with the values that its parameters started from.
+    pub fresh: &'a dyn Fn() -> Result<(Parameters, TwoTower)>,
     /// The training split.
     pub train: &'a Bank,
     /// The validation split.
@@ -72,8 +79,11 @@ pub fn train(course: &Course<'_>, watcher: &mut dyn Watcher) -> Result<Progress>
     let mut saved = Instant::now();
     let mut out_of_time = false;
     while run.progress.epoch < run.epochs && !out_of_time {
-        let order = shuffled(course.train.len(), course.config.seed(), run.progress.epoch);
+        // Places beyond the split's own are its rehearsals.
+        let samples = course.train.len() + run.progress.rehearsals.len();
+        let order = shuffled(samples, course.config.seed(), run.progress.epoch);
         let batches: Vec<&[usize]> = order.chunks(run.batch_size).collect();
+        run.batches = batches.len();
         while run.progress.batch < batches.len() {
             let loss = run.step(batches[run.progress.batch])?;
             watcher.step(run.progress.step, run.total_steps, loss);
@@ -110,6 +120,7 @@ struct Run<'a> {
     course: &'a Course<'a>,
     balancer: Balancer,
     optimizer: Optimizer,
+    kind: OptimizerKind,
     /// Each trained variable with its name.
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
@@ -117,8 +128,15 @@ struct Run<'a> {
     metrics: std::fs::File,
     events: Events,
     progress: Progress,
+    /// The frozen teacher, once the method has asked for one.
+    teacher: Option<(Parameters, TwoTower)>,
+    /// Epochs, the method's prelude included.
     epochs: usize,
+    prelude: usize,
     batch_size: usize,
+    /// Batches of the training split, and of the current epoch with its rehearsals.
+    per_epoch: usize,
+    batches: usize,
     total_steps: usize,
     last_loss: f64,
 }
@@ -151,11 +169,15 @@ impl<'a> Run<'a> {
         };
         let class_weights =
             balanced.then(|| balanced_weights(course.train, judge.classes, multilabel, judge.device)).transpose()?;
-        let (epochs, batch_size) = (config.count("epochs"), config.count("batch_size"));
+        let needs = method.needs();
+        let (epochs, batch_size) = (needs.prelude + config.count("epochs"), config.count("batch_size"));
+        let per_epoch = course.train.len().div_ceil(batch_size);
+        let turns = if needs.turns { course.modalities.len() } else { 1 };
         let mut run = Self {
             course,
-            balancer: Balancer::new(method, blocks, config.seed()),
+            balancer: Balancer::new(method, blocks, config.seed()).lasting(per_epoch * turns, epochs),
             optimizer: Optimizer::new(named.iter().map(parameter).collect(), kind)?,
+            kind,
             named,
             best: HashMap::new(),
             class_weights,
@@ -165,9 +187,13 @@ impl<'a> Run<'a> {
                 conflict: vec![ConflictCounts::default(); course.modalities.len()],
                 ..Progress::default()
             },
+            teacher: None,
             epochs,
+            prelude: needs.prelude,
             batch_size,
-            total_steps: epochs * course.train.len().div_ceil(batch_size),
+            per_epoch,
+            batches: per_epoch,
+            total_steps: epochs * per_epoch,
             last_loss: f64::NAN,
         };
         let path = checkpoint_path(course.folder);
@@ -180,8 +206,12 @@ impl<'a> Run<'a> {
     }
 
     /// One step; returns the loss of the first objective.
-    fn step(&mut self, rows: &[usize]) -> Result<f64> {
+    fn step(&mut self, places: &[usize]) -> Result<f64> {
         let course = self.course;
+        let rehearsals = &self.progress.rehearsals;
+        let again = |place: usize| place.checked_sub(course.train.len()).map(|r| rehearsals[r]);
+        let rows: Vec<usize> = places.iter().map(|&place| again(place).map_or(place, |(sample, _)| sample)).collect();
+        let shown: Vec<Option<usize>> = places.iter().map(|&place| again(place).map(|(_, shown)| shown)).collect();
         let (config, judge) = (course.config, &course.judge);
         let variation = Variation {
             seed: config.seed(),
@@ -191,29 +221,36 @@ impl<'a> Run<'a> {
                 true => Augment { shift: config.count("image_size") / 12, flip: true, drop_tokens: 0.1 },
                 false => Augment::default(),
             },
+            shown: &shown,
         };
-        let inputs = course.train.inputs(rows, &expects(course.model), Some(&variation), judge.device)?;
+        let inputs = course.train.inputs(&rows, &expects(course.model), Some(&variation), judge.device)?;
         let multilabel = judge.task == balgrad_data::Task::MultiLabel;
-        let truth = labels(course.train, rows, judge.classes, multilabel, self.class_weights.as_ref(), judge.device)?;
-        let outputs = speak(course.model, &inputs, self.balancer.needs())?;
-        let grads = self.balancer.backward(&outputs, &truth)?;
-        let report = self.balancer.report();
-        let loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
-        let rate = self.rate();
-        if report.losses.iter().all(|(_, loss)| loss.is_finite()) {
-            let (balancer, model) = (&self.balancer, course.model);
-            self.optimizer.step(&grads, rate, &|name| balancer.step_scale(role(model, name)))?;
-            self.progress.loss_sum += loss * rows.len() as f64;
-            self.progress.loss_count += rows.len() as f64;
-        } else if config.word("on_nan") == "skip" {
-            self.progress.nan_steps += 1;
-        } else {
-            let losses: Vec<String> = report.losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
-            bail!(
-                "step {}: the loss is not finite ({}); lower `lr`, or go on without such steps by `--on-nan skip`",
-                self.progress.step,
-                losses.join(", ")
-            );
+        let truth = labels(course.train, &rows, judge.classes, multilabel, self.class_weights.as_ref(), judge.device)?;
+        let (rate, needs) = (self.rate(), self.balancer.needs());
+        let mut loss = f64::NAN;
+        for _ in 0..if needs.turns { course.model.modalities() } else { 1 } {
+            let mut outputs = speak(course.model, &inputs, needs)?;
+            if let Some((_, teacher)) = &self.teacher {
+                outputs.teacher = Some(teacher.embed(&inputs)?.iter().map(Tensor::detach).collect());
+            }
+            let grads = self.balancer.backward(&outputs, &truth)?;
+            let report = self.balancer.report();
+            loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
+            if report.losses.iter().all(|(_, loss)| loss.is_finite()) {
+                let (balancer, model) = (&self.balancer, course.model);
+                self.optimizer.step(&grads, rate, &|name| balancer.step_scale(role(model, name)))?;
+                self.progress.loss_sum += loss * rows.len() as f64;
+                self.progress.loss_count += rows.len() as f64;
+            } else if config.word("on_nan") == "skip" {
+                self.progress.nan_steps += 1;
+            } else {
+                let losses: Vec<String> = report.losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
+                bail!(
+                    "step {}: the loss is not finite ({}); lower `lr`, or go on without such steps by `--on-nan skip`",
+                    self.progress.step,
+                    losses.join(", ")
+                );
+            }
         }
         self.log_step(rate)?;
         self.progress.step += 1;
@@ -221,9 +258,17 @@ impl<'a> Run<'a> {
         Ok(loss)
     }
 
-    /// Linear warm-up, then a cosine to zero.
+    /// Linear warm-up, then a cosine to zero; a method's prelude has one of its own. An epoch lasts as long whether it
+    /// holds rehearsals or not.
     fn rate(&self) -> f64 {
-        let (step, total) = (self.progress.step as f64, self.total_steps.max(1) as f64);
+        let prelude = (self.prelude * self.per_epoch) as f64;
+        let pace = self.per_epoch as f64 / self.batches.max(1) as f64;
+        let done = (self.progress.epoch * self.per_epoch) as f64 + self.progress.batch as f64 * pace;
+        let (step, total) = if done < prelude {
+            (done, prelude)
+        } else {
+            (done - prelude, (self.total_steps as f64 - prelude).max(1.0))
+        };
         let warm = (self.course.config.number("warmup") * total).floor();
         let peak = self.course.config.number("lr");
         if step < warm {
@@ -231,60 +276,6 @@ impl<'a> Run<'a> {
         }
         let part = ((step - warm) / (total - warm).max(1.0)).min(1.0);
         peak * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
-    }
-
-    fn log_step(&mut self, rate: f64) -> Result<()> {
-        let report = self.balancer.report();
-        let names = self.course.modalities;
-        let by_name =
-            |values: &[f64]| names.iter().zip(values).map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<Map<_, _>>();
-        let mut line = Map::new();
-        let losses: Map<String, Value> = report.losses.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
-        line.insert("kind".into(), json!("step"));
-        line.insert("step".into(), json!(self.progress.step));
-        line.insert("epoch".into(), json!(self.progress.epoch + 1));
-        line.insert("losses".into(), losses.into());
-        if let Some(mix) = report.mix.as_ref() {
-            if let Some(shares) = &mix.shares {
-                line.insert("shares".into(), by_name(shares).into());
-            }
-            // Coefficients that were kept from an earlier step say nothing of this step's gradients.
-            if let (Some(conflict), true) = (&mix.conflict, report.passes > 1) {
-                let both = conflict.iter().map(|c| c.before.zip(c.after));
-                for (counts, cosines) in self.progress.conflict.iter_mut().zip(both) {
-                    if let Some((before, after)) = cosines {
-                        counts.add(before, after);
-                    }
-                }
-                let cosines: Map<_, _> =
-                    names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before))).collect();
-                let clashes =
-                    names.iter().zip(conflict).map(|(n, c)| ((*n).to_owned(), json!(c.before.map(|v| v < 0.0))));
-                line.insert("conflict".into(), clashes.collect::<Map<_, _>>().into());
-                line.insert("cosine".into(), cosines.into());
-            }
-            let scales: Vec<f64> = (0..names.len()).map(|m| self.balancer.step_scale(Role::Tower(m))).collect();
-            if scales.iter().any(|s| *s != 1.0) {
-                line.insert("step_scale".into(), by_name(&scales).into());
-            }
-        }
-        line.insert("lr".into(), json!(rate));
-        line.insert("seconds".into(), json!(self.progress.seconds));
-        if self.progress.step.is_multiple_of(self.course.config.count("log_every")) {
-            self.write_line(&line)?;
-        }
-        Ok(())
-    }
-
-    fn write_line(&mut self, line: &Map<String, Value>) -> Result<()> {
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        self.metrics.write_all(text.as_bytes()).context("cannot write metrics.jsonl")?;
-        self.progress.metrics_bytes += text.len() as u64;
-        let mut scalars = Vec::new();
-        scalars_of("", line, &mut scalars);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        self.events.scalars(self.progress.step as u64, now, &scalars).context("cannot write the event file")
     }
 
     /// Validates, tells the method, keeps the weights if they are the best so far.
@@ -303,14 +294,17 @@ impl<'a> Run<'a> {
         self.progress.epoch += 1;
         self.progress.batch = 0;
         (self.progress.loss_sum, self.progress.loss_count) = (0.0, 0.0);
-        self.balancer.epoch_ended(&EpochSummary {
+        let surveyed = self.balancer.surveys(self.progress.epoch).then(|| survey(course)).transpose()?;
+        let requests = self.balancer.epoch_ended(&EpochSummary {
             epoch: self.progress.epoch,
+            survey: surveyed,
             train_loss: vec![None; views.len()],
             val_loss: answers.view_losses.clone(),
             val_score: views.clone(),
             fused_val_loss: Some(answers.loss),
             fused_train_loss: Some(train_loss).filter(|l| l.is_finite()),
         })?;
+        self.progress.rehearsals.clear();
         let mut val = epoch_metrics(&metrics)?;
         for (m, name) in course.modalities.iter().enumerate() {
             val.insert(format!("{name}-only"), json!(views[m]));
@@ -324,12 +318,14 @@ impl<'a> Run<'a> {
         }
         self.events.flush()?;
         // Ties go to the earliest epoch; a score that is undefined counts as none.
-        if self.progress.best_epoch == 0 || score.is_some_and(|s| s > self.progress.best_score) {
+        let better = self.progress.best_epoch == 0 || score.is_some_and(|s| s > self.progress.best_score);
+        if better && self.progress.epoch > self.prelude {
             self.progress.best_epoch = self.progress.epoch;
             self.progress.best_score = score.unwrap_or(f64::MIN);
             self.progress.best_val = val.into();
             self.best = self.weights()?;
         }
+        self.answer(requests)?;
         Ok(score)
     }
 
@@ -358,18 +354,23 @@ impl<'a> Run<'a> {
         let mut tensors = HashMap::new();
         tensors.extend(self.weights()?.into_iter().map(|(k, v)| (format!("model.{k}"), v)));
         tensors.extend(self.best.iter().map(|(k, v)| (format!("best.{k}"), v.clone())));
+        if let Some((teacher, _)) = &self.teacher {
+            tensors.extend(teacher.all().into_iter().map(|(k, v)| (format!("teacher.{k}"), v.as_detached_tensor())));
+        }
         tensors.extend(self.optimizer.state()?.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
         checkpoint::save(&path, tensors, &self.balancer.state(), &self.progress)
     }
 
     fn restore(&mut self, path: &Path) -> Result<()> {
         let loaded = checkpoint::load(path, self.course.judge.device)?;
-        let (mut optimizer, mut best) = (HashMap::new(), HashMap::new());
+        let (mut optimizer, mut best, mut teacher) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (name, tensor) in loaded.tensors {
             if let Some(name) = name.strip_prefix("optimizer.") {
                 optimizer.insert(name.to_owned(), tensor);
             } else if let Some(name) = name.strip_prefix("best.") {
                 best.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("teacher.") {
+                teacher.insert(name.to_owned(), tensor);
             } else if let Some((_, var)) =
                 name.strip_prefix("model.").and_then(|n| self.named.iter().find(|(v, _)| v == n))
             {
@@ -380,6 +381,9 @@ impl<'a> Run<'a> {
         }
         self.optimizer.load_state(&optimizer)?;
         self.balancer.restore(&loaded.state)?;
+        if !teacher.is_empty() {
+            self.teacher = Some(self.teacher_of(&teacher)?);
+        }
         self.best = best;
         self.progress = loaded.progress;
         // Lines written after the checkpoint belong to steps that will be taken again.
@@ -392,18 +396,6 @@ fn epoch_metrics(metrics: &Metrics) -> Result<Map<String, Value>> {
     match serde_json::to_value(metrics)? {
         Value::Object(map) => Ok(map),
         _ => Ok(Map::new()),
-    }
-}
-
-/// Every number of a log line with a path for its name.
-fn scalars_of(prefix: &str, line: &Map<String, Value>, out: &mut Vec<(String, f64)>) {
-    for (name, value) in line {
-        let name = format!("{prefix}{name}");
-        match value {
-            Value::Object(inner) => scalars_of(&format!("{name}/"), inner, out),
-            Value::Number(v) if name != "step" => out.extend(v.as_f64().map(|v| (name, v))),
-            _ => {}
-        }
     }
 }
 
@@ -441,12 +433,13 @@ pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Resul
         None => embeddings.clone(),
     };
     let slices = if needs.fused_views { model.slices(&basis)? } else { None };
-    let alone = match (&slices, needs.fused_views) {
-        (None, true) => Some((0..basis.len()).map(|m| model.alone(&basis, m)).collect::<candle_core::Result<_>>()?),
-        _ => None,
-    };
+    let asked = needs.fused_head || (needs.fused_views && slices.is_none());
+    let fused_head = asked.then(|| {
+        let fusion = model.fusion();
+        FusedHead::new(move |embeddings| fusion.logits(embeddings))
+    });
     let said = model.forward_embeddings(basis)?;
-    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, alone, leaves, taps })
+    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, fused_head, teacher: None, leaves, taps })
 }
 
 /// The device of a name.

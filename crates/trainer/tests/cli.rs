@@ -169,12 +169,22 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn a_run_that_was_stopped_goes_on_bit_for_bit() {
     let world = World::new();
-    for method in ["balgrad", "agm", "mslr"] {
+    // What a method remembers, and what the loop keeps for it: a teacher, rehearsals, whose turn it is.
+    let methods = [
+        ("balgrad", "method.refresh=2", 0),
+        ("agm", "method.alpha=1", 0),
+        ("mslr", "method.rule=dynamic", 1),
+        ("umt", "method.teacher_epochs=1", 1),
+        ("resampling", "method.warm_up=1", 1),
+        ("mla", "lr=0.001", 0),
+        ("pmr", "method.epochs=9", 1),
+    ];
+    for (method, set, epochs) in methods {
         let whole = format!("whole-{method}");
-        world.train(&whole, &["--method", method]);
+        assert_eq!(code(&world.train(&whole, &["--method", method, "--set", set])), 0);
         let part = format!("part-{method}");
         // A checkpoint after every step; the run is killed by a full stop of its time.
-        let args = ["--method", method, "--set", "checkpoint_seconds=0"];
+        let args = ["--method", method, "--set", set, "--set", "checkpoint_seconds=0"];
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("balgrad"));
         child.current_dir(world.0.path()).env("BALGRAD_CACHE", world.path("cache"));
         child
@@ -195,18 +205,62 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
             .args(args);
         let mut child = child.spawn().unwrap();
         let checkpoint = world.path(&part).join("checkpoint/state.safetensors");
+        let log = world.path(&part).join("metrics.jsonl");
+        // One step into the next epoch, so that the last checkpoint lies beyond the epoch's end.
+        let line = format!("\"epoch\":{},\"kind\":\"step\"", epochs + 1);
+        let far = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(&line));
         for _ in 0..2000 {
-            if checkpoint.exists() || child.try_wait().unwrap().is_some() {
+            if (checkpoint.exists() && far()) || child.try_wait().unwrap().is_some() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         let _ = child.kill();
         let _ = child.wait();
-        let output = world.train(&part, &["--method", method, "--resume"]);
+        let output = world.train(&part, &["--method", method, "--set", set, "--resume"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         let weights = |run: &str| std::fs::read(world.path(run).join("model.safetensors")).unwrap();
         assert_eq!(weights(&whole), weights(&part), "{method}");
+    }
+}
+
+/// Every method, with fusions, forms of task and kinds of encoder taking turns.
+#[test]
+fn every_method_trains_whatever_the_model_and_the_task() {
+    let world = World::new();
+    let tasks: [fn(usize, &mut Value); 3] = [
+        |_, _| {},
+        |i, line| line["label"] = serde_json::json!(["no", "yes"][usize::from(i % 3 == 0)]),
+        |i, line| {
+            let also = ["dark", "light"][i % 2];
+            line["label"] = serde_json::json!([CLASSES[i % 3], also]);
+        },
+    ];
+    let small = ["encoders.image=small-cnn", "encoders.text=small-bert", "image_size=16", "epochs=2"];
+    let frozen = ["encoders.image=descriptor", "encoders.text=ngrams", "image_size=16", "epochs=8"];
+    for (t, task) in tasks.into_iter().enumerate() {
+        world.write(task);
+        for (i, entry) in balgrad::METHODS.iter().enumerate().filter(|(i, _)| i % 3 == t) {
+            let out = format!("run-{}", entry.name);
+            let fusion = format!("fusion={}", balgrad_encoders::FUSIONS[i / 3 % 4].name);
+            let encoders = if i % 2 == 0 { frozen } else { small };
+            let mut args = vec!["--method", entry.name, "--set", &fusion];
+            args.extend(encoders.iter().flat_map(|set| ["--set", set]));
+            if entry.name == "umt" {
+                args.extend(["--set", "method.teacher_epochs=2"]);
+            }
+            let output = world.train(&out, &args);
+            assert_eq!(code(&output), 0, "{} {fusion} {encoders:?}: {}", entry.name, stderr(&output));
+            let results = json(&world.path(&out).join("results.json"));
+            let score = results["test"]["full"][["accuracy", "accuracy", "f1_micro"][t]].as_f64().unwrap();
+            // Colours and words are easy to tell apart; small encoders have seen too little after two epochs.
+            let chance = [1.0 / 3.0, 2.0 / 3.0, 0.5][t];
+            assert!(i % 2 == 1 || score > chance || entry.name.ends_with("-only"), "{} {fusion}: {score}", entry.name);
+            for measure in ["score", "loss"] {
+                let values = &results["contribution"][measure];
+                assert!(["image", "text", "nothing"].iter().all(|k| values[k].is_f64()), "{}: {values}", entry.name);
+            }
+        }
     }
 }
 

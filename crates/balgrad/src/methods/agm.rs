@@ -119,16 +119,17 @@ impl Method for Agm {
 
     fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
         let mut objectives = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
-        let shapley: Vec<Tensor> = match (&outputs.slices, outputs.alone.as_deref()) {
+        let shapley: Vec<Tensor> = match (&outputs.slices, outputs.modalities()) {
             (Some(slices), _) => slices.iter().map(Tensor::detach).collect(),
-            (None, Some([a, b])) => {
+            (None, 2) => {
+                let (a, b) = (outputs.alone(0)?, outputs.alone(1)?);
                 let toward = cotangent(&outputs.fused, labels)?;
-                let parts = vec![(&toward * a)?.sum_all()?, (&toward * b)?.sum_all()?];
+                let parts = vec![(&toward * &a)?.sum_all()?, (&toward * &b)?.sum_all()?];
                 objectives.push(Objective::sum("alone", parts)?);
                 let (fused, a, b) = (outputs.fused.detach(), a.detach(), b.detach());
                 vec![(((&fused - &b)? + &a)? / 2.0)?, (((&fused - &a)? + &b)? / 2.0)?]
             }
-            _ => return Err(Error::Msg("AGM needs additive logits, or two modalities with `Outputs::alone`".into())),
+            _ => return Err(Error::Msg("AGM needs additive logits (`Outputs::slices`), or two modalities".into())),
         };
         let scalar = |z: &Tensor| cross_entropy(z, labels)?.to_dtype(candle_core::DType::F64)?.to_scalar();
         self.current = shapley.iter().map(scalar).collect::<Result<_>>()?;

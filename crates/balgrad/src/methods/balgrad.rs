@@ -18,7 +18,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Entry, GramScope, Method, Needs, Objective, Prediction, State};
+use super::{Entry, GramScope, Method, Needs, Objective, Prediction, Request, State};
 use crate::{
     Conflict, EpochSummary, Evidence, Granularity, Kind, Labels, Mix, Outputs, Role, Setting, Settings, cross_entropy,
     kl_divergence, true_class_probability,
@@ -271,13 +271,13 @@ impl Method for BalGrad {
         })
     }
 
-    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
+    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
         if self.share == Share::Validation {
             // A modality that was not measured must not pass for one that has nothing left to learn: all or none.
             let measured = summary.val_loss.iter().map(|l| l.filter(|v| v.is_finite()));
             self.measure = measured.collect::<Option<_>>().unwrap_or_default();
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn state(&self) -> State {

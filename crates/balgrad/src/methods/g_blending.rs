@@ -14,7 +14,7 @@
 use candle_core::Result;
 
 use super::aggregated::OWN;
-use super::{Entry, Method, Objective, Prediction, State};
+use super::{Entry, Method, Objective, Prediction, Request, State};
 use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -80,23 +80,23 @@ impl Method for GBlending {
         Ok(Mix::uniform(evidence.blocks, weights))
     }
 
-    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
+    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
         let train: Vec<f64> = self.sums.iter().map(|sum| sum / self.steps).collect();
         (self.sums, self.steps) = (Vec::new(), 0.0);
         let val: Option<Vec<f64>> =
             std::iter::once(summary.fused_val_loss).chain(summary.val_loss.iter().copied()).collect();
         let Some(val) = val.filter(|val| val.len() == train.len() && val.iter().chain(&train).all(|l| l.is_finite()))
         else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let now = [train, val];
         match &self.before {
             Some(before) if summary.epoch.is_multiple_of(self.every) => self.weights = weights(before, &now),
-            Some(_) => return Ok(()),
+            Some(_) => return Ok(Vec::new()),
             None => {}
         }
         self.before = Some(now);
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn state(&self) -> State {

@@ -10,7 +10,7 @@
 
 use candle_core::Result;
 
-use super::{APPLY, Entry, Method, Objective, Prediction, State};
+use super::{APPLY, Entry, Method, Objective, Prediction, Request, State};
 use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
 
 const RATE: Kind = Kind::Number { min: 0.0, max: 1e3 };
@@ -77,14 +77,14 @@ impl Method for Mslr {
         Ok(Mix::uniform(evidence.blocks, &[1.0]).scale_towers(evidence.blocks, &rates, self.on_step))
     }
 
-    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<()> {
+    fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
         self.history.resize(summary.val_score.len(), Vec::new());
         for (scores, score) in self.history.iter_mut().zip(&summary.val_score) {
             scores.extend(score.filter(|s| s.is_finite()));
             let surplus = scores.len().saturating_sub(WINDOW);
             scores.drain(..surplus);
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn state(&self) -> State {

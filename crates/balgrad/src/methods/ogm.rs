@@ -88,7 +88,7 @@ impl Method for Ogm {
 
     fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
         let score = |m| {
-            true_class_probability(outputs.seen_by_fused(m)?, labels)?
+            true_class_probability(&outputs.seen_by_fused(m)?, labels)?
                 .sum_all()?
                 .to_dtype(candle_core::DType::F64)?
                 .to_scalar()

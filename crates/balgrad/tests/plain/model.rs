@@ -1,6 +1,6 @@
 //! The model twice: as plain matrices with gradients by hand, and as candle tensors for the crate under test.
 
-use balgrad::{Block, Granularity, Labels, Outputs, Role};
+use balgrad::{Block, FusedHead, Granularity, Labels, Outputs, Role};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::Rng;
 
@@ -92,7 +92,7 @@ impl Model {
         self.x[m].mul(&self.parameters[A[m]]).map(f64::tanh)
     }
 
-    fn embedding(&self, m: usize) -> Matrix {
+    pub fn embedding(&self, m: usize) -> Matrix {
         self.hidden(m).mul(&self.parameters[B[m]])
     }
 
@@ -180,21 +180,26 @@ impl Model {
         let e: Vec<&Tensor> =
             if cut { leaves.iter().map(Var::as_tensor).collect() } else { embeddings.iter().collect() };
         let part = |m: usize| e[m].matmul(&vars[F[m]]);
-        let mut fused = (part(0)? + part(1)?)?.broadcast_add(&vars[BIAS])?;
         let half = (vars[BIAS].as_tensor() * 0.5)?;
         let slices = vec![part(0)?.broadcast_add(&half)?, part(1)?.broadcast_add(&half)?];
-        let alone = vec![part(0)?.broadcast_add(&vars[BIAS])?, part(1)?.broadcast_add(&vars[BIAS])?];
-        if self.gated {
-            fused = (fused + (e[0] * e[1])?.matmul(&vars[G])?)?;
-        }
         let own = vec![e[0].matmul(&vars[H[0]])?, e[1].matmul(&vars[H[1]])?];
-        let (slices, alone) = if self.gated { (None, Some(alone)) } else { (Some(slices), None) };
+        let (gated, weights) = (self.gated, [F[0], F[1], BIAS, G].map(|i| vars[i].as_tensor().clone()));
+        let head = FusedHead::new(move |e| {
+            let [image, text, bias, gate] = &weights;
+            let [first, rest @ ..] = e else { candle_core::bail!("no embedding") };
+            let mut sum = first.matmul(image)?.broadcast_add(bias)?;
+            for other in rest {
+                sum = (sum + other.matmul(text)?)?;
+            }
+            if gated { sum + (&e[0] * &e[1])?.matmul(gate)? } else { Ok(sum) }
+        });
         Ok(Outputs {
-            fused,
+            fused: head.logits(&e.into_iter().cloned().collect::<Vec<_>>())?,
             own,
             embeddings: embeddings.clone(),
-            slices,
-            alone,
+            slices: (!self.gated).then_some(slices),
+            fused_head: Some(head),
+            teacher: None,
             leaves: cut.then_some(leaves),
             taps: Vec::new(),
         })

@@ -1,0 +1,69 @@
+//! CML, calibrating multimodal learning (Ma et al., ICML 2023).
+//!
+//! Confidence must not rise when a modality is taken away. Modalities are removed one after the other in random order,
+//! their embeddings silent before the fused head; with `z_0 = z, z_1, …` the logits so far, the loss is
+//! `mean_k CE(z_k) + λ Σ_k mean relu(conf_{k+1} − conf_k)`, `conf` the largest probability.
+//!
+//! Deviations. The penalty is taken per sample, as in the paper (public code takes it of the batch's sum). Multi-label: the
+//! mean over labels of the likelier outcome's probability.
+
+use candle_core::{Result, Tensor};
+use rand::seq::SliceRandom;
+
+use super::{Entry, Method, Needs, Objective, Prediction};
+use crate::losses::confidence;
+use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "cml",
+    about: "confidence must not rise when a modality is taken away",
+    paper: "Ma et al., ICML 2023",
+    cost: "1F 1B",
+    trains_heads: false,
+    prediction: Prediction::Fused,
+    settings: &[Setting {
+        name: "lambda",
+        default: "0.1",
+        kind: Kind::Number { min: 0.0, max: 1e3 },
+        about: "weight λ of the rise in confidence",
+    }],
+    build: |s| Box::new(Cml { lambda: s.number("lambda"), moment: Moment::default() }),
+};
+
+struct Cml {
+    lambda: f64,
+    moment: Moment,
+}
+
+impl Method for Cml {
+    fn needs(&self) -> Needs {
+        Needs { fused_head: true, ..Needs::default() }
+    }
+
+    fn begin(&mut self, moment: &Moment) {
+        self.moment = *moment;
+    }
+
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+        let mut order: Vec<usize> = (0..outputs.modalities()).collect();
+        order.shuffle(&mut self.moment.rng(b"cml"));
+        let mut logits = vec![outputs.fused.clone()];
+        for removed in 1..order.len() {
+            logits.push(outputs.without(|m| order[..removed].contains(&m))?);
+        }
+        let losses = logits.iter().map(|z| cross_entropy(z, labels)).collect::<Result<Vec<_>>>()?;
+        let mut objectives = vec![Objective::new("task", Tensor::stack(&losses, 0)?.mean_all()?)];
+        let sure = logits.iter().map(|z| confidence(z, labels)).collect::<Result<Vec<_>>>()?;
+        let rises = sure.windows(2).map(|pair| (&pair[1] - &pair[0])?.relu()?.mean_all());
+        let rises = rises.collect::<Result<Vec<_>>>()?;
+        if !rises.is_empty() {
+            objectives.push(Objective::new("rise", Tensor::stack(&rises, 0)?.sum_all()?));
+        }
+        Ok(objectives)
+    }
+
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        let weights = [1.0, self.lambda];
+        Ok(Mix::uniform(evidence.blocks, &weights[..evidence.objectives()]))
+    }
+}

@@ -1,0 +1,72 @@
+//! MBSD, modality balancing by self-distillation (Liu et al., "Modality-Balanced Learning with Self-Distillation").
+//!
+//! `CE(z) + Σ_m CE(z_m)`, and for each pair of modalities `mean_i w_i (‖z_m − z_n‖²/C + KL(p_strong ‖ p_weak))`: the
+//! modality that gives the truth more probability teaches the other, sample by sample. `w_i` is the gap between those two
+//! probabilities where at least one modality is right, else 0; it and the stronger prediction are held fixed.
+//!
+//! Deviations. The divergence is that of the two predictions (public code compares two single probabilities). Multi-label:
+//! the mean over labels of the probability given to the true value, right where that exceeds one half. `C` is the number
+//! of classes.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::{Entry, Method, Objective, Prediction};
+use crate::losses::{correct, outcomes, per_sample};
+use crate::{Evidence, Labels, Mix, Outputs, cross_entropy, true_class_probability};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "mbsd",
+    about: "the modality that knows a sample better teaches the other",
+    paper: "Liu et al., 2024",
+    cost: "1F 1B",
+    trains_heads: true,
+    prediction: Prediction::Fused,
+    settings: &[],
+    build: |_| Box::new(Mbsd),
+};
+
+struct Mbsd;
+
+/// 1 where a prediction is right, `[batch]`.
+fn right(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+    match labels {
+        Labels::Classes { .. } => correct(logits, labels),
+        Labels::Many { .. } => true_class_probability(logits, labels)?.gt(0.5)?.to_dtype(logits.dtype()),
+    }
+}
+
+/// The divergence from `teacher`, held fixed, to `pupil`, per sample `[batch]`.
+fn divergence(teacher: &Tensor, pupil: &Tensor, labels: &Labels) -> Result<Tensor> {
+    let kinds = outcomes(&teacher.detach(), labels)?;
+    let terms = kinds.iter().zip(outcomes(pupil, labels)?).map(|(lp, lq)| lp.exp()? * (lp - lq)?);
+    per_sample(&terms.collect::<Result<Vec<_>>>()?, labels)
+}
+
+fn distillation(a: &Tensor, b: &Tensor, labels: &Labels) -> Result<Tensor> {
+    let (sure_a, sure_b) = (true_class_probability(a, labels)?, true_class_probability(b, labels)?);
+    let known = right(a, labels)?.maximum(&right(b, labels)?)?;
+    let weight = ((&sure_a - &sure_b)?.abs()? * known)?;
+    let apart = (a - b)?.sqr()?.mean(1)?;
+    let a_teaches = sure_a.ge(&sure_b)?.to_dtype(DType::U8)?;
+    let taught = a_teaches.where_cond(&divergence(a, b, labels)?, &divergence(b, a, labels)?)?;
+    (weight * (apart + taught)?)?.mean_all()
+}
+
+impl Method for Mbsd {
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<_>>()?;
+        let mut objectives =
+            vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?), Objective::sum("uni", own)?];
+        let pairs = (0..outputs.modalities()).flat_map(|n| (0..n).map(move |m| (m, n)));
+        let taught = pairs.map(|(m, n)| distillation(&outputs.own[m], &outputs.own[n], labels));
+        let taught = taught.collect::<Result<Vec<_>>>()?;
+        if !taught.is_empty() {
+            objectives.push(Objective::new("distillation", Tensor::stack(&taught, 0)?.sum_all()?));
+        }
+        Ok(objectives)
+    }
+
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        Ok(Mix::uniform(evidence.blocks, &vec![1.0; evidence.objectives()]))
+    }
+}

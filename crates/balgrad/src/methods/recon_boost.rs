@@ -1,0 +1,104 @@
+//! ReconBoost (Hua et al., "ReconBoost: Boosting Can Achieve Modality Reconcilement", ICML 2024).
+//!
+//! Gradient boosting over modalities: in its stage modality `m` learns what the others, held fixed, do not yet explain.
+//! With `p_m` from its own head and `q = p(Σ_{n≠m} z_n)` detached, the loss is
+//! `−Σ (w₁ − w₂ q(y)) log p_m(y) + α mean ‖p_m − q‖²`: samples that the others get right count for less, and the
+//! agreement term draws the two together. After each stage all modalities are rectified together, by the cross-entropy of
+//! the summed logits, which is also the answer.
+//!
+//! Deviations. Stages are counted in epochs, one each by default (paper: 4 and 4 in runs of hundreds). A public port
+//! detaches both sides of the agreement term, which then has no gradient; here `p_m` has one. Multi-label: each label's
+//! true value in the place of `y`.
+
+use candle_core::{Error, Result, Tensor};
+
+use super::{Entry, Method, Objective, Prediction};
+use crate::losses::{outcomes, per_sample, truth};
+use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+
+const WEIGHT: Kind = Kind::Number { min: 0.0, max: 1e3 };
+const EPOCHS: Kind = Kind::Count { min: 1, max: 1_000_000 };
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "recon-boost",
+    about: "modalities take stages, each fitting what the others leave; then all together",
+    paper: "Hua et al., ICML 2024",
+    cost: "1F 1B",
+    trains_heads: true,
+    prediction: Prediction::Sum,
+    settings: &[
+        Setting { name: "fit", default: "5", kind: WEIGHT, about: "weight w₁ of the labels" },
+        Setting { name: "residual", default: "1", kind: WEIGHT, about: "weight w₂ of what the others explain" },
+        Setting { name: "agreement", default: "0.5", kind: WEIGHT, about: "weight α of the agreement" },
+        Setting { name: "stage", default: "1", kind: EPOCHS, about: "epochs of one modality's stage" },
+        Setting { name: "rectify", default: "1", kind: EPOCHS, about: "epochs of rectification after each stage" },
+    ],
+    build: |s| {
+        Box::new(ReconBoost {
+            fit: s.number("fit"),
+            residual: s.number("residual"),
+            agreement: s.number("agreement"),
+            stage: s.count("stage"),
+            rectify: s.count("rectify"),
+            epoch: 0,
+        })
+    },
+};
+
+struct ReconBoost {
+    fit: f64,
+    residual: f64,
+    agreement: f64,
+    stage: usize,
+    rectify: usize,
+    epoch: usize,
+}
+
+fn summed<'a>(logits: impl Iterator<Item = &'a Tensor>) -> Result<Option<Tensor>> {
+    let mut sum: Option<Tensor> = None;
+    for z in logits {
+        sum = Some(match sum {
+            None => z.clone(),
+            Some(sum) => (sum + z)?,
+        });
+    }
+    Ok(sum)
+}
+
+impl ReconBoost {
+    fn boosting(&self, own: &Tensor, others: &Tensor, labels: &Labels) -> Result<Tensor> {
+        let others = others.detach();
+        let (log_p, weight) = truth(own, labels)?;
+        let explained = truth(&others, labels)?.0.exp()?.affine(-self.residual, self.fit)?;
+        let fit = (log_p * weight)?.mul(&explained)?.sum_all()?.neg()?;
+        let apart = outcomes(own, labels)?.into_iter().zip(outcomes(&others, labels)?);
+        let apart = apart.map(|(p, q)| (p.exp()? - q.exp()?)?.sqr()).collect::<Result<Vec<_>>>()?;
+        fit + (per_sample(&apart, labels)?.mean_all()? * self.agreement)?
+    }
+}
+
+impl Method for ReconBoost {
+    fn begin(&mut self, moment: &Moment) {
+        self.epoch = moment.epoch;
+    }
+
+    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+        let round = self.stage + self.rectify;
+        let m = (self.epoch / round) % outputs.modalities().max(1);
+        let others = outputs.own.iter().enumerate().filter(|(n, _)| *n != m).map(|(_, z)| z);
+        let others = summed(others)?;
+        if self.epoch % round < self.stage {
+            // A single modality has no others to leave anything.
+            let Some(others) = others else {
+                return Ok(vec![Objective::new("boosting", cross_entropy(&outputs.own[m], labels)?)]);
+            };
+            return Ok(vec![Objective::new("boosting", self.boosting(&outputs.own[m], &others, labels)?)]);
+        }
+        let all = summed(outputs.own.iter())?.ok_or_else(|| Error::Msg("there is no own head".into()))?;
+        Ok(vec![Objective::new("rectification", cross_entropy(&all, labels)?)])
+    }
+
+    fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        Ok(Mix::uniform(evidence.blocks, &[1.0]))
+    }
+}

@@ -1,0 +1,556 @@
+//! Methods that add losses of their own, against central differences of those losses written by hand in f64.
+#![allow(clippy::unwrap_used)]
+
+mod plain;
+
+use std::collections::BTreeMap;
+
+use balgrad::{Balancer, EpochSummary, Granularity, Outputs, Request, Value, find};
+use candle_core::{DType, Device, Tensor, Var};
+use plain::model::{Model, NAMES, blocks, matrix, role};
+use plain::{Matrix, Truth, cross_entropy, log_sigmoid, log_softmax, sigmoid, softmax, truth_probability};
+
+type Loss<'a> = &'a dyn Fn(&Model) -> f64;
+
+fn balancer(name: &str, given: &[(&str, &str)], vars: &[Var]) -> Balancer {
+    let given: BTreeMap<String, Value> = given.iter().map(|(k, v)| ((*k).to_owned(), Value::parse(v))).collect();
+    Balancer::new(find(name).unwrap().with(&given).unwrap(), blocks(vars, Granularity::Role), 1)
+}
+
+/// Every form of task and fusion, a few seeds each.
+fn problems() -> impl Iterator<Item = Model> {
+    (0..12).map(|s| Model::random(s, 2 + s as usize % 3, s % 2 == 1, s % 3 == 1, s % 4 > 1))
+}
+
+/// One step, its gradients checked against the differences of what should flow into towers, own heads and fused head.
+fn check(b: &mut Balancer, model: &Model, vars: &[Var], into: [Loss<'_>; 3], what: &str) {
+    check_with(b, model, vars, |_| (), into, what);
+}
+
+fn check_with(
+    b: &mut Balancer,
+    model: &Model,
+    vars: &[Var],
+    arrange: impl FnOnce(&mut Outputs),
+    into: [Loss<'_>; 3],
+    what: &str,
+) {
+    let (off, place) = apart(b, model, vars, arrange, into);
+    assert!(off <= 3e-4, "{what}: off by {off} at {place}");
+}
+
+/// How far one step's gradients are from the differences, as a part of 1 + their length, and where that is worst.
+fn apart(
+    b: &mut Balancer,
+    model: &Model,
+    vars: &[Var],
+    arrange: impl FnOnce(&mut Outputs),
+    into: [Loss<'_>; 3],
+) -> (f64, &'static str) {
+    let mut worst = (0.0, "");
+    let mut outputs = model.outputs(vars, false).unwrap();
+    arrange(&mut outputs);
+    let store = b.backward(&outputs, &model.labels(DType::F32)).unwrap();
+    for (i, var) in vars.iter().enumerate() {
+        let loss = into[match role(NAMES[i]) {
+            balgrad::Role::Tower(_) => 0,
+            balgrad::Role::Head(_) => 1,
+            balgrad::Role::Fused => 2,
+        }];
+        let slope = |j: usize| {
+            let at = |h: f64| {
+                let mut moved = model.clone();
+                moved.parameters[i].data[j] += h;
+                loss(&moved)
+            };
+            (at(1e-5) - at(-1e-5)) / 2e-5
+        };
+        let expected = Matrix::from(model.parameters[i].rows, model.parameters[i].cols, slope);
+        let found = match store.get(var.as_tensor()) {
+            Some(g) => matrix(g),
+            None => Matrix::zeros(expected.rows, expected.cols),
+        };
+        let off = found.zip(&expected, |a, b| a - b).norm();
+        assert!(off.is_finite());
+        if off / (1.0 + expected.norm()) > worst.0 {
+            worst = (off / (1.0 + expected.norm()), NAMES[i]);
+        }
+    }
+    worst
+}
+
+fn nothing(_: &Model) -> f64 {
+    0.0
+}
+
+fn task(m: &Model) -> f64 {
+    cross_entropy(&m.logits().fused, &m.truth).0
+}
+
+fn uni(m: &Model) -> f64 {
+    m.logits().own.iter().map(|z| cross_entropy(z, &m.truth).0).sum()
+}
+
+fn is_many(m: &Model) -> bool {
+    matches!(m.truth, Truth::Many { .. })
+}
+
+/// The modalities as the fused head sees them.
+fn views(m: &Model) -> [Matrix; 2] {
+    let z = m.logits();
+    if m.gated { z.alone } else { z.slices }
+}
+
+/// Distributions of one sample: one over classes, or one over yes and no for each label.
+fn distributions(row: &[f64], many: bool) -> Vec<Vec<f64>> {
+    if many { row.iter().map(|z| vec![sigmoid(*z), sigmoid(-z)]).collect() } else { vec![softmax(row)] }
+}
+
+/// The mean over samples (and labels) of something of two distributions.
+fn compare(a: &Matrix, b: &Matrix, many: bool, f: impl Fn(&[f64], &[f64]) -> f64) -> Vec<f64> {
+    let one = |r: usize| {
+        let (p, q) = (distributions(a.row(r), many), distributions(b.row(r), many));
+        p.iter().zip(&q).map(|(p, q)| f(p, q)).sum::<f64>() / p.len() as f64
+    };
+    (0..a.rows).map(one).collect()
+}
+
+fn kl(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| if *p > 0.0 { p * (p / q).ln() } else { 0.0 }).sum()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The fused logits of other embeddings.
+fn fuse(m: &Model, e: [&Matrix; 2]) -> Matrix {
+    let p = &m.parameters;
+    let sum = e[0].mul(&p[6]).add(&e[1].mul(&p[7])).plus_row(&p[8]);
+    if m.gated { sum.add(&e[0].zip(e[1], |a, b| a * b).mul(&p[9])) } else { sum }
+}
+
+fn targets(m: &Model) -> Matrix {
+    match &m.truth {
+        Truth::Many { targets, .. } => targets.clone(),
+        Truth::Classes { ids, .. } => {
+            let classes = m.parameters[4].cols;
+            Matrix::from(ids.len(), classes, |i| f64::from(u8::from(ids[i / classes] == i % classes)))
+        }
+    }
+}
+
+fn ended(b: &mut Balancer, epoch: usize) -> Vec<Request> {
+    b.epoch_ended(&EpochSummary { epoch, ..EpochSummary::default() }).unwrap()
+}
+
+#[test]
+fn pmr_draws_the_slower_modality_to_its_prototypes() {
+    let (mut slower, mut held_back) = ([0; 2], 0);
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let given =
+            [("alpha", "1.5"), ("entropy", "0.3"), ("entropy_epochs", "2"), ("epochs", "3"), ("momentum", "0.25")];
+        let mut b = balancer("pmr", &given, &vars);
+        check(&mut b, &model, &vars, [&task, &task, &task], "pmr before any prototype");
+        ended(&mut b, 1);
+        // One epoch of one batch: prototypes are its class means. A class without samples stays at the origin.
+        let y = targets(&model);
+        let prototypes = [0, 1].map(|m| {
+            let sums = y.t().mul(&model.embedding(m));
+            Matrix::from(sums.rows, sums.cols, |i| {
+                let count: f64 = (0..y.rows).map(|r| y.at(r, i / sums.cols)).sum();
+                if count > 0.0 { sums.data[i] / count } else { 0.0 }
+            })
+        });
+        let near = |at: &Model, m: usize| {
+            let (e, p) = (at.embedding(m), &prototypes[m]);
+            let distance = |i: usize| {
+                let (r, c) = (i / p.rows, i % p.rows);
+                e.row(r).iter().zip(p.row(c)).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+            };
+            let d = Matrix::from(e.rows, p.rows, distance);
+            Matrix::from(d.rows, d.cols, |i| if is_many(at) { mean(d.row(i / d.cols)) } else { 0.0 } - d.data[i])
+        };
+        let score = |m: usize| truth_probability(&near(&model, m), &model.truth).iter().sum::<f64>();
+        let beta = [0, 1].map(|m| 1.5 * (score(1 - m) / score(m) - 1.0).clamp(0.0, 1.0));
+        let entropy = |at: &Model, m: usize| {
+            let z = near(at, m);
+            mean(&compare(&z, &z, is_many(at), |p, _| -p.iter().map(|p| p * p.ln()).sum::<f64>()))
+        };
+        for epoch in 1..4 {
+            let loss = |at: &Model| {
+                let mut sum = task(at);
+                for (m, beta) in beta.iter().enumerate().filter(|(_, b)| **b > 0.0 && epoch < 3) {
+                    sum += beta * cross_entropy(&near(at, m), &at.truth).0;
+                    sum -= if epoch < 2 { 0.3 * beta * entropy(at, 1 - m) } else { 0.0 };
+                }
+                sum
+            };
+            // A batch that says the same again leaves prototypes where they are, whatever the momentum.
+            check(&mut b, &model, &vars, [&loss, &loss, &loss], &format!("pmr in epoch {epoch}"));
+            ended(&mut b, epoch + 1);
+        }
+        slower[usize::from(beta[1] > 0.0)] += 1;
+        held_back += usize::from(beta.iter().any(|b| *b > 1e-6));
+    }
+    assert!(slower.iter().all(|n| *n > 1) && held_back > 6, "{slower:?} {held_back}");
+}
+
+#[test]
+fn cggm_slows_whoever_improved() {
+    for (first, second) in problems().zip(problems().skip(4)) {
+        // Two batches, so that accuracies change; the second is the one that is checked.
+        if first.parameters[4].cols != second.parameters[4].cols || is_many(&first) != is_many(&second) {
+            continue;
+        }
+        let given = [("rho", "1.3"), ("lambda", "0.2")];
+        let vars = first.vars(DType::F32);
+        let mut b = balancer("cggm", &given, &vars);
+        b.backward(&first.outputs(&vars, false).unwrap(), &first.labels(DType::F32)).unwrap();
+        let accuracy = |m: &Model, n: usize| {
+            let (z, y) = (&m.logits().own[n], targets(m));
+            let right = |r: usize| {
+                let (z, y) = (z.row(r), y.row(r));
+                if is_many(m) {
+                    let agree = z.iter().zip(y).filter(|(z, y)| (**z >= 0.0) == (**y > 0.5)).count();
+                    return agree as f64 / y.len() as f64;
+                }
+                let best = (0..z.len()).max_by(|a, b| z[*a].total_cmp(&z[*b])).unwrap();
+                y[best]
+            };
+            mean(&(0..z.rows).map(right).collect::<Vec<_>>())
+        };
+        let change = [0, 1].map(|n| accuracy(&second, n) - accuracy(&first, n));
+        let sum: f64 = change.iter().sum();
+        let k = change.map(|d| if sum.abs() < 1e-3 { 1.0 } else { (1.3 * (sum - d) / sum).clamp(0.0, 1.3) });
+        let aligned = |at: &Model| {
+            let (z, y) = (at.logits(), targets(at));
+            let slope = |z: &Matrix| {
+                let p = |i: usize| {
+                    let (r, c) = (i / z.cols, i % z.cols);
+                    if is_many(at) { sigmoid(z.data[i]) } else { softmax(z.row(r))[c] }
+                };
+                Matrix::from(z.rows, z.cols, |i| p(i) - y.data[i])
+            };
+            let g = slope(&z.fused);
+            let cosine = |n: usize| slope(&z.own[n]).dot(&g) / (slope(&z.own[n]).norm() * g.norm());
+            0.2 / 2.0 * (k[0] + k[1] - k[0] * cosine(0) - k[1] * cosine(1))
+        };
+        // The factor is a tower's own: one tower at a time.
+        let vars = second.vars(DType::F32);
+        for n in 0..2 {
+            let mut c = balancer("cggm", &given, &vars);
+            c.restore(&b.state()).unwrap();
+            let tower = |at: &Model| {
+                // Only tower n differs from the base where its parameters are moved.
+                let moved = (0..4).find(|i| at.parameters[*i] != second.parameters[*i]).map_or(n, |i| i / 2);
+                k[moved] * task(at) + aligned(at)
+            };
+            check(&mut c, &second, &vars, [&tower, &uni, &|at| task(at) + aligned(at)], "cggm");
+        }
+    }
+}
+
+#[test]
+fn cggm_keeps_its_factors_where_nothing_changed() {
+    let model = Model::random(3, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let mut b = balancer("cggm", &[], &vars);
+    for _ in 0..3 {
+        b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+    }
+    let mix = b.report().mix.clone().unwrap();
+    assert_eq!(mix.coefficients[0][0], 1.0);
+}
+
+#[test]
+fn opm_silences_the_leader() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        // Treated for certain, silenced for certain: mean q = 1/2, and what is kept counts double.
+        let mut b = balancer("opm", &[("p", "1"), ("q", "1"), ("alpha", "0")], &vars);
+        let seen = views(&model);
+        let score = |m: usize| truth_probability(&seen[m], &model.truth).iter().sum::<f64>();
+        let leader = usize::from(score(1) > score(0));
+        let loss = |at: &Model| {
+            let e = [0, 1].map(|m| at.embedding(m).scale(if m == leader { 0.0 } else { 2.0 }));
+            cross_entropy(&fuse(at, [&e[0], &e[1]]), &at.truth).0
+        };
+        check(&mut b, &model, &vars, [&loss, &nothing, &loss], "opm");
+        let mut never = balancer("opm", &[("p", "0")], &vars);
+        check(&mut never, &model, &vars, [&task, &nothing, &task], "opm, untreated");
+    }
+}
+
+/// The chance is `q (1 + α tanh(ρ − 1))`: over many steps as many rows are silent as it says.
+#[test]
+fn opm_keeps_its_chances() {
+    let model = Model::random(5, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let seen = views(&model);
+    let score = |m: usize| truth_probability(&seen[m], &model.truth).iter().sum::<f64>();
+    let (leader, ratio) = if score(1) > score(0) { (1, score(1) / score(0)) } else { (0, score(0) / score(1)) };
+    let expected = 0.4 * (1.0 + 0.5 * (ratio - 1.0).tanh());
+    let mut b = balancer("opm", &[("p", "1")], &vars);
+    let (mut silent, mut rows) = (0.0, 0.0);
+    for _ in 0..800 {
+        // The gradient with respect to the embedding is zero exactly where it was silenced.
+        let mut outputs = model.outputs(&vars, false).unwrap();
+        let leaf = Var::from_tensor(&outputs.embeddings[leader].detach()).unwrap();
+        outputs.embeddings[leader] = leaf.as_tensor().clone();
+        let blocks = vec![balgrad::Block { name: "leaf".into(), role: balgrad::Role::Fused, vars: vec![leaf.clone()] }];
+        let mut one = Balancer::new(
+            find("opm").unwrap().with(&BTreeMap::from([("p".into(), Value::Number(1.0))])).unwrap(),
+            blocks,
+            1,
+        );
+        one.restore(&b.state()).unwrap();
+        let g = matrix(one.backward(&outputs, &model.labels(DType::F32)).unwrap().get(leaf.as_tensor()).unwrap());
+        silent += (0..g.rows).filter(|r| g.row(*r).iter().all(|v| *v == 0.0)).count() as f64;
+        rows += g.rows as f64;
+        b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+    }
+    let (rate, error) = (silent / rows, (expected * (1.0 - expected) / rows).sqrt());
+    assert!((rate - expected).abs() < 4.0 * error, "silenced {rate}, expected {expected} ± {error}");
+}
+
+#[test]
+fn amco_takes_out_the_channels_of_a_dependent_modality() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("amco", &[("sigma", "0.5"), ("ramp", "0.3")], &vars).lasting(2, 1);
+        let both = |at: &Model| views(at).iter().map(|z| cross_entropy(z, &at.truth).0).sum::<f64>();
+        let early = |at: &Model| task(at) + both(at);
+        check(&mut b, &model, &vars, [&early, &nothing, &early], "amco before the ramp");
+        // Half way: all channels of the modality that holds most of the joint softmax.
+        let seen = views(&model);
+        let share = |m: usize| {
+            let one = |r: usize| {
+                let row: Vec<f64> = seen.iter().flat_map(|z| z.row(r).to_vec()).collect();
+                let classes = row.len() / 2;
+                softmax(&row)[m * classes..(m + 1) * classes].iter().sum::<f64>()
+            };
+            mean(&(0..seen[0].rows).map(one).collect::<Vec<_>>())
+        };
+        let dependent = usize::from(share(1) > 0.5);
+        let late = |at: &Model| {
+            let rest = at.logits().fused.add(&views(at)[dependent].scale(-1.0));
+            cross_entropy(&rest, &at.truth).0 + both(at)
+        };
+        check(&mut b, &model, &vars, [&late, &nothing, &late], "amco beyond the ramp");
+    }
+}
+
+#[test]
+fn cml_lets_no_confidence_rise() {
+    let mut removed = [0; 2];
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let confidence =
+            |z: &Matrix, many: bool| compare(z, z, many, |p, _| p.iter().copied().fold(f64::MIN, f64::max));
+        let loss = |at: &Model, kept: usize| {
+            let (z, less, many) = (at.logits().fused, &at.logits().alone[kept], is_many(at));
+            let rise: Vec<f64> =
+                confidence(less, many).iter().zip(confidence(&z, many)).map(|(a, b)| (a - b).max(0.0)).collect();
+            (cross_entropy(&z, &at.truth).0 + cross_entropy(less, &at.truth).0) / 2.0 + 0.7 * mean(&rise)
+        };
+        // Which modality goes is drawn: both losses are tried, one must fit.
+        let fits = |kept: usize| {
+            let mut b = balancer("cml", &[("lambda", "0.7")], &vars);
+            // A few steps on, so that draws differ between problems.
+            for _ in 0..model.x[0].data[0].to_bits() >> 30 & 7 {
+                b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+            }
+            let l = |at: &Model| loss(at, kept);
+            apart(&mut b, &model, &vars, |_| (), [&l, &nothing, &l]).0 <= 3e-4
+        };
+        let fitting: Vec<usize> = (0..2).filter(|kept| fits(*kept)).collect();
+        assert_eq!(fitting.len(), 1);
+        removed[1 - fitting[0]] += 1;
+    }
+    assert!(removed.iter().all(|n| *n > 0), "{removed:?}");
+}
+
+#[test]
+fn mbsd_lets_the_surer_modality_teach() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let (base, many) = (model.logits(), is_many(&model));
+        let sure = [0, 1].map(|m: usize| truth_probability(&base.own[m], &model.truth));
+        let y = targets(&model);
+        let right = |m: usize, r: usize| {
+            if many {
+                return sure[m][r] > 0.5;
+            }
+            let z = base.own[m].row(r);
+            y.row(r)[(0..z.len()).max_by(|a, b| z[*a].total_cmp(&z[*b])).unwrap()] == 1.0
+        };
+        let loss = |at: &Model| {
+            let own = at.logits().own;
+            let taught = |r: usize| {
+                let weight = if right(0, r) || right(1, r) { (sure[0][r] - sure[1][r]).abs() } else { 0.0 };
+                let apart =
+                    mean(&own[0].row(r).iter().zip(own[1].row(r)).map(|(a, b)| (a - b).powi(2)).collect::<Vec<_>>());
+                let teacher = usize::from(sure[0][r] < sure[1][r]);
+                weight * (apart + compare(&base.own[teacher], &own[1 - teacher], many, kl)[r])
+            };
+            task(at) + uni(at) + mean(&(0..y.rows).map(taught).collect::<Vec<_>>())
+        };
+        check(&mut balancer("mbsd", &[], &vars), &model, &vars, [&loss, &loss, &loss], "mbsd");
+    }
+}
+
+#[test]
+fn lfm_closes_the_gap_first() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("lfm", &[], &vars).lasting(2, 1);
+        let gap = |at: &Model| {
+            let z = views(at);
+            let js = |p: &[f64], q: &[f64]| {
+                let middle: Vec<f64> = p.iter().zip(q).map(|(p, q)| (p + q) / 2.0).collect();
+                (kl(p, &middle) + kl(q, &middle)) / 2.0
+            };
+            mean(&compare(&z[0], &z[1], is_many(at), js))
+        };
+        for weight in [0.95, 0.5] {
+            let loss = |at: &Model| 2.0 * ((1.0 - weight) * task(at) + weight * gap(at));
+            check(&mut b, &model, &vars, [&loss, &nothing, &loss], &format!("lfm at {weight}"));
+        }
+    }
+}
+
+#[test]
+fn umt_distils_teachers_after_training_them() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("umt", &[("teacher_epochs", "2"), ("lambda", "3")], &vars);
+        assert_eq!(b.needs().prelude, 2);
+        for epoch in 1..=2 {
+            check(&mut b, &model, &vars, [&uni, &uni, &nothing], "umt, teachers");
+            let asked = ended(&mut b, epoch);
+            assert_eq!(asked, if epoch == 2 { vec![Request::Teach, Request::Restart] } else { vec![] });
+        }
+        let lacking = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32));
+        assert!(lacking.unwrap_err().to_string().contains("Outputs::teacher"));
+        let teacher = [0, 1].map(|m| model.embedding(m).map(|v| (0.7 * v - 0.1) as f32 as f64));
+        let loss = |at: &Model| {
+            let far = |m: usize| mean(&at.embedding(m).zip(&teacher[m], |a, b| (a - b).powi(2)).data);
+            task(at) + 3.0 * (far(0) + far(1))
+        };
+        let arrange = |outputs: &mut Outputs| {
+            let tensor = |m: &Matrix| {
+                let data: Vec<f32> = m.data.iter().map(|v| *v as f32).collect();
+                Tensor::from_vec(data, (m.rows, m.cols), &Device::Cpu).unwrap()
+            };
+            outputs.teacher = Some(teacher.iter().map(tensor).collect());
+        };
+        check_with(&mut b, &model, &vars, arrange, [&loss, &nothing, &loss], "umt, distilling");
+    }
+}
+
+#[test]
+fn mla_takes_turns_and_projects_the_heads_gradient() {
+    for model in problems().filter(|m| !m.gated) {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("mla", &[], &vars).lasting(4, 1);
+        assert!(b.needs().turns);
+        let mut p = Matrix::from(3, 3, |i| f64::from(u8::from(i % 4 == 0)));
+        for turn in 0..4 {
+            let m = turn % 2;
+            if turn > 0 {
+                let e = model.embedding(m);
+                let r = e.column_sums().scale(1.0 / e.rows as f64).t();
+                let k = p.mul(&r);
+                let alpha = 0.1f64.powf(1.0 + turn as f64 / 4.0);
+                p = p.add(&k.mul(&k.t()).scale(-1.0 / (alpha + r.t().mul(&k).data[0])));
+                p = p.scale(1.0 / p.norm());
+            }
+            let alone = |at: &Model| cross_entropy(&at.logits().alone[m], &at.truth).0;
+            // g_W Pᵀ, from the plain gradient of the head; the bias is not projected.
+            let dz = cross_entropy(&model.logits().alone[m], &model.truth).1;
+            let projected = p.mul(&model.embedding(m).t().mul(&dz));
+            let head = |at: &Model| {
+                let moved = at.parameters[6 + m].add(&model.parameters[6 + m].scale(-1.0));
+                let bias = at.parameters[8].add(&model.parameters[8].scale(-1.0));
+                moved.dot(&projected) + bias.dot(&dz.column_sums())
+            };
+            check(&mut b, &model, &vars, [&alone, &nothing, &head], &format!("mla, turn {turn}"));
+        }
+    }
+}
+
+/// The projection acts: without it the second turn's gradient would be another (public code's never fires).
+#[test]
+fn mlas_projection_is_not_idle() {
+    let model = Model::random(4, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let mut b = balancer("mla", &[], &vars);
+    let step = |b: &mut Balancer| {
+        let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+        matrix(store.get(vars[7].as_tensor()).unwrap_or(&vars[7].as_tensor().zeros_like().unwrap()))
+    };
+    step(&mut b);
+    let found = step(&mut b);
+    let dz = cross_entropy(&model.logits().alone[1], &model.truth).1;
+    let plain = model.embedding(1).t().mul(&dz);
+    assert!(found.zip(&plain, |a, b| a - b).norm() > 0.1 * plain.norm());
+}
+
+#[test]
+fn recon_boost_takes_stages() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("recon-boost", &[], &vars);
+        let (base, many) = (model.logits(), is_many(&model));
+        for (epoch, active) in [(0, Some(0)), (1, None), (2, Some(1)), (3, None), (4, Some(0))] {
+            let loss = |at: &Model| {
+                let own = at.logits().own;
+                let Some(m) = active else { return cross_entropy(&own[0].add(&own[1]), &at.truth).0 };
+                let others = &base.own[1 - m];
+                let y = targets(at);
+                let mut fit = 0.0;
+                let total: f64 = match &at.truth {
+                    Truth::Classes { ids, weights } => {
+                        ids.iter().map(|c| weights.as_ref().map_or(1.0, |w| w[*c])).sum()
+                    }
+                    Truth::Many { .. } => y.data.len() as f64,
+                };
+                for i in 0..y.data.len() {
+                    let (r, c, yes) = (i / y.cols, i % y.cols, y.data[i] > 0.5);
+                    let (log_p, q, weight) = match &at.truth {
+                        Truth::Classes { weights, .. } if yes => {
+                            let weight = weights.as_ref().map_or(1.0, |w| w[c]);
+                            (log_softmax(own[m].row(r))[c], softmax(others.row(r))[c], weight)
+                        }
+                        Truth::Classes { .. } => continue,
+                        Truth::Many { positive, .. } => {
+                            let sign = if yes { 1.0 } else { -1.0 };
+                            let weight = if yes { positive.as_ref().map_or(1.0, |w| w[c]) } else { 1.0 };
+                            (log_sigmoid(sign * own[m].data[i]), sigmoid(sign * others.data[i]), weight)
+                        }
+                    };
+                    fit -= weight / total * (5.0 - q) * log_p;
+                }
+                let apart = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| (p - q).powi(2)).sum();
+                fit + 0.5 * mean(&compare(&own[m], others, many, apart))
+            };
+            check(&mut b, &model, &vars, [&loss, &loss, &nothing], &format!("recon-boost, epoch {epoch}"));
+            ended(&mut b, epoch + 1);
+        }
+    }
+}
+
+/// Both sides of the agreement term detached, it would have no gradient (a public port).
+#[test]
+fn recon_boosts_agreement_has_a_gradient() {
+    let model = Model::random(6, 3, false, false, false);
+    let vars = model.vars(DType::F32);
+    let gradient = |weight: &str| {
+        let mut b = balancer("recon-boost", &[("agreement", weight)], &vars);
+        let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+        matrix(store.get(vars[0].as_tensor()).unwrap())
+    };
+    assert!(gradient("0").zip(&gradient("10"), |a, b| a - b).norm() > 1e-3);
+}
