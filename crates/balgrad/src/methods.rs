@@ -15,6 +15,7 @@ mod amco;
 mod balgrad;
 pub mod cagrad;
 mod cggm;
+mod chorus;
 mod cml;
 pub mod dualproj;
 pub mod dwa;
@@ -70,6 +71,7 @@ pub static METHODS: &[&Entry] = &[
     &relearning::ENTRY,
     &resampling::ENTRY,
     &balgrad::ENTRY,
+    &chorus::ENTRY,
     &pcgrad::ENTRY,
     &mgda::ENTRY,
     &cagrad::ENTRY,
@@ -125,6 +127,8 @@ pub enum Prediction {
     Own(usize),
     /// The mean of the own heads' probabilities (late fusion).
     Average,
+    /// The mean of the fused head's probabilities and of all own heads'.
+    All,
     /// The sum of the own heads' logits (boosting).
     Sum,
     /// The probabilities that the fused head gives to each modality alone, averaged with weights `∝ exp(−H_m)`, `H_m`

@@ -42,6 +42,7 @@ fn page() -> String {
             Prediction::Fused => "the fused head",
             Prediction::Own(_) => "that modality's own head",
             Prediction::Average => "the mean of the own heads",
+            Prediction::All => "the mean of all heads",
             Prediction::Sum => "the sum of the own heads' logits",
             Prediction::Confident => "each modality alone, weighed by how sure it is",
         };

@@ -236,7 +236,7 @@ fn what_no_objective_reaches_gets_no_entry() {
         let learns: &[usize] = match (entry.prediction, entry.trains_heads) {
             _ if bench.balancer.needs().prelude > 0 => &[0, 1, 2, 3, 4, 5],
             (Prediction::Fused | Prediction::Confident, false) => &[0, 1, 2, 3, 6, 7, 8],
-            (Prediction::Fused | Prediction::Confident, true) => &[0, 1, 2, 3, 4, 5, 6, 7, 8],
+            (Prediction::All, _) | (Prediction::Fused | Prediction::Confident, true) => &[0, 1, 2, 3, 4, 5, 6, 7, 8],
             (Prediction::Own(0), _) => &[0, 1, 4],
             (Prediction::Own(_), _) => &[2, 3, 5],
             (Prediction::Average | Prediction::Sum, _) => &[0, 1, 2, 3, 4, 5],

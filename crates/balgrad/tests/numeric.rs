@@ -554,3 +554,42 @@ fn recon_boosts_agreement_has_a_gradient() {
     };
     assert!(gradient("0").zip(&gradient("10"), |a, b| a - b).norm() > 1e-3);
 }
+
+#[test]
+fn chorus_teaches_as_much_as_it_is_trusted() {
+    for model in problems() {
+        let vars = model.vars(DType::F32);
+        let (base, many) = (model.logits(), is_many(&model));
+        let own = [0, 1].map(|m| cross_entropy(&base.own[m], &model.truth).0);
+        let taught = |at: &Model, trust: [f64; 2]| {
+            let from = |n: usize| trust[n] * mean(&compare(&base.own[n], &at.logits().own[1 - n], many, kl));
+            task(at) + uni(at) + 2.0 * (from(0) + from(1))
+        };
+        let fused = |at: &Model| task(at);
+        let mut wholly = balancer("chorus", &[("kl_weight", "2")], &vars);
+        let all = |at: &Model| taught(at, [1.0; 2]);
+        check(&mut wholly, &model, &vars, [&all, &all, &fused], "chorus");
+        assert_eq!(wholly.report().passes, 1);
+
+        // The first step is the first loss; a second model stands for what was learnt.
+        let mut b = balancer("chorus", &[("kl_weight", "2"), ("trust", "validation")], &vars);
+        let nobody = |at: &Model| taught(at, [0.0; 2]);
+        check(&mut b, &model, &vars, [&nobody, &nobody, &fused], "chorus before a measurement");
+        let mut learnt = model.clone();
+        let better = [0, 1].map(|m| cross_entropy(&base.own[m].scale(0.5), &model.truth).0);
+        (4..6).for_each(|i| learnt.parameters[i] = learnt.parameters[i].scale(0.5));
+        let other = learnt.vars(DType::F32);
+        let mut c = balancer("chorus", &[("trust", "validation")], &other);
+        c.restore(&b.state()).unwrap();
+        c.backward(&learnt.outputs(&other, false).unwrap(), &learnt.labels(DType::F32)).unwrap();
+        let val_loss = vec![Some(own[0] - 0.1), Some(own[1] + 0.1)];
+        c.epoch_ended(&EpochSummary { epoch: 1, val_loss, ..EpochSummary::default() }).unwrap();
+        // A mean over the epoch's two steps.
+        let gain = own[0] - (own[0] + better[0]) / 2.0;
+        let trust = if gain > 0.0 { (0.1 / gain).clamp(0.0, 1.0) } else { 0.0 };
+        b.restore(&c.state()).unwrap();
+        // What got worse on validation teaches nobody.
+        let measured = |at: &Model| taught(at, [trust, 0.0]);
+        check(&mut b, &model, &vars, [&measured, &measured, &fused], "chorus, measured");
+    }
+}

@@ -23,6 +23,7 @@ const NAMED: &[(&str, &str)] = &[
     ("projection", "balgrad:reweight=false"),
     ("joint+dropout", "joint:modality_dropout=0.2"),
     ("balgrad+dropout", "balgrad:modality_dropout=0.2"),
+    ("chorus+dropout", "chorus:modality_dropout=0.2"),
 ];
 
 /// The rows of the paper's Tables 1 and 2, with what the paper lacks: references without fusion, controls, and modality

@@ -25,6 +25,8 @@ pub struct Judge<'a> {
     pub prediction: Prediction,
     /// Whether own heads are trained, so that they show what a modality knows.
     pub trains_heads: bool,
+    /// Weights of the classes in the losses, those of training; none where no loss is asked for.
+    pub class_weights: Option<Tensor>,
     /// Where to compute.
     pub device: &'a Device,
 }
@@ -69,7 +71,8 @@ impl Judge<'_> {
         };
         let rows: Vec<usize> = (0..bank.len()).collect();
         for rows in rows.chunks(BATCH) {
-            let truth = labels(bank, rows, self.classes, self.task == Task::MultiLabel, None, self.device)?;
+            let weights = self.class_weights.as_ref();
+            let truth = labels(bank, rows, self.classes, self.task == Task::MultiLabel, weights, self.device)?;
             let part = rows.len() as f64 / bank.len() as f64;
             let loss = |z: &Tensor| -> Result<f64> {
                 Ok(part * cross_entropy(z, &truth)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
@@ -93,6 +96,10 @@ impl Judge<'_> {
                 Prediction::Own(m) => self.probabilities(&said.own[m])?,
                 Prediction::Average => {
                     average(&said.own.iter().map(|z| self.probabilities(z)).collect::<Result<Vec<_>>>()?)
+                }
+                Prediction::All => {
+                    let all = said.own.iter().chain([&said.fused]);
+                    average(&all.map(|z| self.probabilities(z)).collect::<Result<Vec<_>>>()?)
                 }
                 Prediction::Sum => {
                     let first = said.own[0].zeros_like()?;

@@ -151,6 +151,7 @@ impl Model {
             classes: self.card.classes.len(),
             prediction: method.prediction,
             trains_heads: method.trains_heads,
+            class_weights: None,
             device: &self.device,
         })
     }

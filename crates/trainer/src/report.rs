@@ -13,6 +13,7 @@ mod compare;
 mod html;
 pub mod paper;
 mod predictions;
+mod ranking;
 mod run;
 mod sections;
 mod summary;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use balgrad_data::{Condition, Dataset, Impairment, ReadOptions, Split};
+use balgrad_data::{Condition, Dataset, Impairment, ReadOptions, Split, Task};
 use balgrad_encoders::{Parameters, TwoTower};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::Usage;
-use crate::bank::Bank;
+use crate::bank::{Bank, balanced_weights};
 use crate::checkpoint::{BINS, ConflictCounts, Progress, write_atomic};
 use crate::config::Config;
 use crate::evaluation::{Answers, Judge, Probabilities};
@@ -103,8 +103,24 @@ impl Stage {
             classes: self.dataset.classes.len(),
             prediction: config.method.prediction,
             trains_heads: config.method.trains_heads,
+            class_weights: None,
             device: &self.device,
         }
+    }
+
+    /// Weights of the classes in the losses, from their counts in the training split.
+    ///
+    /// # Errors
+    /// When the device refuses the memory.
+    pub fn class_weights(&self, config: &Config, train: &Bank) -> Result<Option<Tensor>> {
+        let many = self.dataset.task == Task::MultiLabel;
+        let balanced = match config.word("class_weights") {
+            "balanced" => true,
+            "auto" => many,
+            _ => false,
+        };
+        let weights = || balanced_weights(train, self.dataset.classes.len(), many, &self.device);
+        balanced.then(weights).transpose()
     }
 
     /// The samples of a split under a condition.
@@ -159,7 +175,7 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         fresh: &fresh,
         train: &train,
         val: &val,
-        judge: stage.judge(config),
+        judge: Judge { class_weights: stage.class_weights(config, &train)?, ..stage.judge(config) },
         metric: stage.dataset.headline_metric(),
         modalities: MODALITIES,
         folder,

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
-use crate::bank::{Bank, Variation, balanced_weights, labels};
+use crate::bank::{Bank, Variation, labels};
 use crate::checkpoint::{self, ConflictCounts, Progress};
 use crate::config::Config;
 use crate::evaluation::Judge;
@@ -124,7 +124,6 @@ struct Run<'a> {
     /// Each trained variable with its name.
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
-    class_weights: Option<Tensor>,
     metrics: std::fs::File,
     events: Events,
     progress: Progress,
@@ -160,15 +159,6 @@ impl<'a> Run<'a> {
             "sgd" => OptimizerKind::Sgd { momentum: config.number("momentum") },
             _ => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
         };
-        let judge = &course.judge;
-        let multilabel = judge.task == balgrad_data::Task::MultiLabel;
-        let balanced = match config.word("class_weights") {
-            "balanced" => true,
-            "auto" => multilabel,
-            _ => false,
-        };
-        let class_weights =
-            balanced.then(|| balanced_weights(course.train, judge.classes, multilabel, judge.device)).transpose()?;
         let needs = method.needs();
         let (epochs, batch_size) = (needs.prelude + config.count("epochs"), config.count("batch_size"));
         let per_epoch = course.train.len().div_ceil(batch_size);
@@ -180,7 +170,6 @@ impl<'a> Run<'a> {
             kind,
             named,
             best: HashMap::new(),
-            class_weights,
             metrics: std::fs::File::options().create(true).append(true).open(course.folder.join("metrics.jsonl"))?,
             events: Events::append(&course.folder.join("events.out.tfevents.0.balgrad"))?,
             progress: Progress {
@@ -225,7 +214,7 @@ impl<'a> Run<'a> {
         };
         let inputs = course.train.inputs(&rows, &expects(course.model), Some(&variation), judge.device)?;
         let multilabel = judge.task == balgrad_data::Task::MultiLabel;
-        let truth = labels(course.train, &rows, judge.classes, multilabel, self.class_weights.as_ref(), judge.device)?;
+        let truth = labels(course.train, &rows, judge.classes, multilabel, judge.class_weights.as_ref(), judge.device)?;
         let (rate, needs) = (self.rate(), self.balancer.needs());
         let mut loss = f64::NAN;
         for _ in 0..if needs.turns { course.model.modalities() } else { 1 } {

@@ -251,6 +251,34 @@ fn an_unknown_schema_is_left_out_and_nothing_to_show_is_an_error_with_a_mend() {
 }
 
 #[test]
+fn methods_are_ranked_and_modalities_weighed() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    let (collected, summary) = of(root.path());
+    // Runs of an earlier version say nothing of contributions.
+    assert!(!report::html(&collected, &summary).contains("What each modality contributes"));
+    for (i, run) in runs.iter().enumerate() {
+        change(run, |r| {
+            r["steps_per_second"] = json!(if r["label"] == "joint" { 300.0 } else { 200.0 });
+            let seed = i as f64 / 10.0;
+            r["contribution"] = json!({
+                "score": {"image": 0.25 + seed, "text": -0.125, "nothing": 0.1},
+                "loss": {"image": 1.5, "text": -0.5, "nothing": -2.0},
+            });
+        });
+    }
+    let (collected, summary) = of(root.path());
+    let page = report::html(&collected, &summary);
+    let ranking = page.split("<h3>Ranking</h3>").nth(1).unwrap().split("</table>").next().unwrap();
+    assert!(ranking.contains("#1</small>") && ranking.contains("#2</small>") && !ranking.contains("#3"));
+    assert!(ranking.contains("<td>1.50</td>") && ranking.contains("<td>1.00</td>"), "{ranking}");
+    let weighed = page.split("<h3>What each modality contributes</h3>").nth(1).unwrap();
+    // Seeds 0, 1 and 2 of the first method: 25, 35 and 45 points.
+    let values = "<td>35.0</td><td>-12.5</td><td>10.0</td><td>1.50</td><td>-0.50</td>";
+    assert!(weighed.split("</table>").next().unwrap().contains(values), "{weighed}");
+}
+
+#[test]
 fn missing_keys_and_null_scores_are_gaps_and_not_zeros() {
     let root = tempfile::tempdir().unwrap();
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);

@@ -59,11 +59,19 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
     }
 }
 
-/// BalGrad against every other method, and with dropout against the baseline with dropout.
+/// BalGrad against every other method, the rule beyond it too, and with dropout against the baseline with dropout.
 fn pairs<'s, 'a>(section: &'s Section<'a>) -> Vec<(&'s Arm<'a>, &'s Arm<'a>)> {
     let mut pairs = Vec::new();
-    if let Some(balgrad) = section.arm("balgrad") {
-        pairs.extend(section.arms.iter().filter(|other| other.label != balgrad.label).map(|other| (balgrad, other)));
+    let mut seen: Vec<&str> = Vec::new();
+    for ours in ["balgrad", "chorus+dropout"].into_iter().filter_map(|label| section.arm(label)) {
+        pairs.extend(
+            section
+                .arms
+                .iter()
+                .filter(|other| !seen.contains(&other.label.as_str()) && other.label != ours.label)
+                .map(|other| (ours, other)),
+        );
+        seen.push(&ours.label);
     }
     pairs.extend(section.arm("balgrad+dropout").zip(section.arm("joint+dropout")));
     pairs

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::charts::charts;
 use super::paper::{self, TABLE_1, TABLE_2};
+use super::ranking::{contributions, ranking};
 use super::sections::{Section, sections, show};
 use super::summary::CONDITIONS;
 use super::svg::escape;
@@ -28,6 +29,8 @@ pub fn html(collected: &Collected, summary: &Summary) -> String {
         provenance(&mut out, section);
         findings(&mut out, view);
         tables(&mut out, section, view);
+        ranking(&mut out, section, view);
+        contributions(&mut out, section);
         out += &charts(section);
         comparisons(&mut out, view);
         settings(&mut out, section);

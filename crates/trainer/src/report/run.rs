@@ -79,6 +79,9 @@ pub struct Results {
     /// `head` or `slice` for each modality's own view.
     #[serde(default, deserialize_with = "or_default")]
     pub views: BTreeMap<String, Option<String>>,
+    /// What each modality contributes: `score` and `loss`, each with a Shapley value per modality and the worth of nothing.
+    #[serde(default)]
+    pub contribution: Value,
     /// Modality → conflict between the task's and the KL gradients.
     #[serde(default, deserialize_with = "or_default")]
     pub conflict: BTreeMap<String, Option<Conflict>>,

@@ -21,8 +21,10 @@ const ORDER: &[&str] = &[
     "reweighting",
     "projection",
     "balgrad",
+    "chorus",
     "joint+dropout",
     "balgrad+dropout",
+    "chorus+dropout",
 ];
 
 /// Runs that may be compared: same data, encoders and fusion.
