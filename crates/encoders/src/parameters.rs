@@ -35,8 +35,12 @@ pub struct Parameters {
     dtype: DType,
     device: Device,
     frozen: bool,
+    still: Option<Arc<Still>>,
     source: Option<Source>,
 }
+
+/// Says of a full name whether that parameter stays as it is.
+type Still = dyn Fn(&str) -> bool + Send + Sync;
 
 /// Pretrained weights, and the prefix at which their own names start.
 #[derive(Clone)]
@@ -65,6 +69,7 @@ impl Parameters {
             dtype: DType::F32,
             device: device.clone(),
             frozen: false,
+            still: None,
             source: None,
         }
     }
@@ -93,6 +98,15 @@ impl Parameters {
         scope
     }
 
+    /// The same store; of what is created through this handle, the parameters that `still` names by their full name are
+    /// saved and loaded, and never trained. What they alone compute is then no part of the graph.
+    #[must_use]
+    pub fn frozen_where(&self, still: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        let mut scope = self.clone();
+        scope.still = Some(Arc::new(still));
+        scope
+    }
+
     /// The same store; what is created through this handle takes its first value from `weights`, where it goes by
     /// its name relative to this scope. A name that `weights` lacks is then an error.
     #[must_use]
@@ -114,7 +128,8 @@ impl Parameters {
     /// # Errors
     /// If it exists with another shape, or the scope's pretrained weights lack it or hold another shape.
     pub fn get(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
-        self.entry(name, &shape.into(), init, !self.frozen)
+        let still = self.still.as_ref().is_some_and(|still| still(&format!("{}{name}", self.prefix)));
+        self.entry(name, &shape.into(), init, !self.frozen && !still)
     }
 
     /// Like [`get`](Self::get), but never trained: running statistics and the like.

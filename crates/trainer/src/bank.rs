@@ -8,8 +8,13 @@ use candle_core::{DType, Device, Tensor};
 /// One modality of every sample of a bank.
 #[derive(Debug, Clone)]
 pub enum Seen {
-    /// Features of a frozen encoder, `[samples, dim]`; a missing modality is a row of zeros.
-    Features(Tensor),
+    /// Features of a frozen encoder.
+    Features {
+        /// `[samples, dim]`.
+        all: Tensor,
+        /// The features of a missing modality, `[1, dim]`; zeros where there is none.
+        missing: Option<Tensor>,
+    },
     /// RGB bytes, `size × size × 3`, at the encoder's size; `None` where the image is missing.
     Images(Vec<Option<Box<[u8]>>>),
     /// Token ids; empty where the text is missing.
@@ -78,7 +83,13 @@ impl Bank {
     pub fn showing(&self, shown: usize) -> Result<Self> {
         let seen = self.seen.iter().enumerate().map(|(m, seen)| match seen {
             seen if shown >> m & 1 == 1 => Ok(seen.clone()),
-            Seen::Features(all) => all.zeros_like().map(Seen::Features),
+            Seen::Features { all, missing } => {
+                let none = match missing {
+                    Some(missing) => missing.broadcast_as(all.shape())?.contiguous()?,
+                    None => all.zeros_like()?,
+                };
+                Ok(Seen::Features { all: none, missing: missing.clone() })
+            }
             Seen::Images(all) => Ok(Seen::Images(vec![None; all.len()])),
             Seen::Tokens(all) => Ok(Seen::Tokens(vec![Vec::new(); all.len()])),
         });
@@ -108,12 +119,17 @@ impl Bank {
             let Some(expects) = expects.get(m) else { bail!("the model has no tower for modality {m}") };
             let kept = |i: usize| keeps(i, m);
             Ok(match seen {
-                Seen::Features(all) => {
+                Seen::Features { all, missing } => {
                     let ids: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
                     let picked = all.index_select(&Tensor::new(ids, all.device())?, 0)?;
                     let mask: Vec<f32> = (0..rows.len()).map(|i| f32::from(u8::from(kept(i)))).collect();
                     Input::Features(if mask.contains(&0.0) {
-                        picked.broadcast_mul(&Tensor::new(mask, all.device())?.unsqueeze(1)?)?
+                        let mask = Tensor::new(mask, all.device())?.unsqueeze(1)?;
+                        let kept = picked.broadcast_mul(&mask)?;
+                        match missing {
+                            Some(missing) => (kept + mask.affine(-1.0, 1.0)?.matmul(missing)?)?,
+                            None => kept,
+                        }
                     } else {
                         picked
                     })

@@ -1,36 +1,47 @@
 //! How the towers see a data set: encoders, and whatever of them is fitted on the training split.
 
-use std::path::PathBuf;
+pub(crate) mod depth;
+mod frozen;
+mod shown;
 
 use anyhow::{Context, Result, bail};
-use balgrad_data::{DataError, Dataset, Impairment, Modality, Sample, Split, decode, decode_bytes, resize};
+use balgrad_data::{Dataset, Impairment, Modality, Sample, Split, decode_bytes};
 use balgrad_encoders::{
-    CacheKey, Encoder, EncoderEntry, EncoderKind, FeatureCache, Featurizer, HeadForm, ModelConfig, Parameters,
-    Precomputed, ScratchShape, Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
+    Encoder, EncoderEntry, EncoderKind, Expects, HeadForm, ModelConfig, Parameters, Precomputed, ScratchShape,
+    Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
 };
 use candle_core::{Device, Tensor};
-use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use self::depth::Freeze;
+use self::frozen::{Frozen, Wanted};
+use self::shown::{Shown, has, reason, show};
 
 use crate::Usage;
 use crate::bank::{Bank, Seen};
 use crate::config::Config;
 use crate::run::MODALITIES;
 
-/// Pixels a side that image featurisers look at.
-const FEATURE_SIDE: u32 = 64;
-
 /// How one modality is seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 enum Eye {
-    /// Features of a frozen featuriser, standardised with the training split's statistics where it is an image's.
-    Features { encoder: String, standardizer: Option<Standardizer> },
-    /// Pixels for an encoder that learns.
-    Pixels { encoder: String, size: u32 },
+    /// Features of a frozen encoder, standardised with the training split's statistics where it is an image's featuriser.
+    Features { frozen: Frozen, standardizer: Option<Standardizer> },
+    /// Pixels for an encoder that learns, from nothing or from weights.
+    Pixels { encoder: String, size: u32, weights: Option<Weights> },
     /// Tokens for an encoder that learns, with the vocabulary as a `tokenizer.json`.
-    Tokens { encoder: String, vocabulary: String },
+    Tokens { encoder: String, vocabulary: String, weights: Option<Weights> },
+}
+
+/// Where a trained encoder starts from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Weights {
+    /// A folder or a repository; empty: the encoder's usual model.
+    place: String,
+    /// How many of the first blocks stay as they are.
+    freeze: usize,
 }
 
 /// How the towers see a data set. Everything in it was fitted on the training split alone.
@@ -55,13 +66,6 @@ fn entry(name: &str, modality: Modality) -> Result<&'static EncoderEntry> {
     Ok(entry)
 }
 
-fn featurizer(name: &str) -> Result<Box<dyn Featurizer>> {
-    match encoder(name)?.kind {
-        EncoderKind::Featurizer(make) => Ok(make()),
-        EncoderKind::Scratch(_) | EncoderKind::Pretrained { .. } => bail!("`{name}` is no featuriser"),
-    }
-}
-
 impl Sight {
     /// Fits what a config asks for on the training split.
     ///
@@ -78,29 +82,48 @@ impl Sight {
         let train = dataset.indices(Split::Train);
         for modality in Modality::ALL {
             let name = config.word(&format!("encoders.{}", modality.name())).to_owned();
+            let (weights, size) = (config.word(&format!("weights.{}", modality.name())), config.count("image_size"));
+            let freeze: Freeze = config.word("freeze").parse()?;
             let eye = match (entry(&name, modality)?.kind, modality) {
-                (EncoderKind::Featurizer(make), Modality::Image) => {
-                    let features = sight.features(&*make(), dataset, &train, modality, None, 0)?;
-                    let dim = features.dim;
-                    let present = train.iter().zip(features.values.chunks_exact(dim)).filter(|(i, row)| {
+                (EncoderKind::Featurizer(_), Modality::Image) => {
+                    let frozen = Frozen::featurizer(&name);
+                    let fingerprint = &sight.fingerprint;
+                    let wanted = Wanted { dataset, rows: &train, modality, impairment: None, seed: 0, fingerprint };
+                    let (values, dim) = (frozen.features(&wanted)?, frozen.dim()?);
+                    let present = train.iter().zip(values.chunks_exact(dim)).filter(|(i, row)| {
                         dataset.samples[**i].image.is_some() && row.first().is_some_and(|v| v.is_finite())
                     });
                     let rows: Vec<&[f32]> = present.map(|(_, row)| row).collect();
-                    Eye::Features { encoder: name, standardizer: Some(Standardizer::fit(dim, rows.iter().copied())) }
+                    Eye::Features { frozen, standardizer: Some(Standardizer::fit(dim, rows.iter().copied())) }
                 }
-                (EncoderKind::Featurizer(_), Modality::Text) => Eye::Features { encoder: name, standardizer: None },
-                (EncoderKind::Pretrained { .. }, _) => {
-                    let what =
-                        "runs take pretrained encoders in a later version; the crate `balgrad-encoders` loads them";
-                    return Err(Usage(format!("`encoders.{} = {name}`: {what}", modality.name())).into());
+                (EncoderKind::Featurizer(_), Modality::Text) => {
+                    Eye::Features { frozen: Frozen::featurizer(&name), standardizer: None }
                 }
+                (EncoderKind::Pretrained { model, build }, _) => match freeze {
+                    Freeze::All => Eye::Features { frozen: Frozen::network(&name, weights, size)?, standardizer: None },
+                    Freeze::First(freeze) => {
+                        let files = frozen::files(&name, model, weights, size)?;
+                        let reads = build(&files, &Parameters::new(0, &Device::Cpu))?;
+                        let weights = Some(Weights { place: weights.to_owned(), freeze });
+                        match reads.expects() {
+                            Expects::Pixels { size, .. } => Eye::Pixels { encoder: name, size: *size as u32, weights },
+                            _ => {
+                                let tokenizer = files.tokenizer()?;
+                                let tokenizer =
+                                    tokenizer.with_context(|| format!("{}: no tokenizer", files.place()))?;
+                                Eye::Tokens { encoder: name, vocabulary: tokenizer.to_json()?, weights }
+                            }
+                        }
+                    }
+                },
                 (EncoderKind::Scratch(_), Modality::Image) => {
-                    Eye::Pixels { encoder: name, size: config.count("image_size") as u32 }
+                    let size = if size == 0 { ScratchShape::default().image_size } else { size };
+                    Eye::Pixels { encoder: name, size: size as u32, weights: None }
                 }
                 (EncoderKind::Scratch(_), Modality::Text) => {
                     let texts = train.iter().filter_map(|&i| dataset.samples[i].text.as_deref());
                     let tokenizer = Tokenizer::train(texts, config.count("vocabulary"))?;
-                    Eye::Tokens { encoder: name, vocabulary: tokenizer.to_json()? }
+                    Eye::Tokens { encoder: name, vocabulary: tokenizer.to_json()?, weights: None }
                 }
             };
             sight.eyes.push(eye);
@@ -122,24 +145,34 @@ impl Sight {
         let mut towers = Vec::new();
         for (name, eye) in MODALITIES.iter().zip(&self.eyes) {
             let scope = parameters.scope(name).scope("encoder");
-            let scratch = |encoder_name: &str, shape: &ScratchShape| match encoder(encoder_name)?.kind {
-                EncoderKind::Scratch(build) => Ok(build(shape, &scope)?),
-                EncoderKind::Featurizer(_) | EncoderKind::Pretrained { .. } => {
-                    bail!("`{encoder_name}` does not start from nothing")
+            let learns = |encoder_name: &str, shape: &ScratchShape, weights: &Option<Weights>| {
+                let entry = encoder(encoder_name)?;
+                match (entry.kind, weights) {
+                    (EncoderKind::Scratch(build), None) => Ok(build(shape, &scope)?),
+                    (EncoderKind::Pretrained { model, build }, Some(Weights { place, freeze })) => {
+                        // At the model's own size, or at that of the pixels for networks that take any.
+                        let size = if entry.modality == "image" { shape.image_size } else { 0 };
+                        let files = frozen::files(encoder_name, model, place, size)?;
+                        let (freeze, above) = (*freeze, format!("{name}.encoder."));
+                        let still = move |name: &str| depth::stays(name.strip_prefix(&above).unwrap_or(name), freeze);
+                        Ok(build(&files, &scope.frozen_where(still))?)
+                    }
+                    _ => bail!("`{encoder_name}` cannot be trained like this"),
                 }
             };
             encoders.push(match eye {
-                Eye::Features { encoder, .. } => Box::new(Precomputed::new(featurizer(encoder)?.dim())),
-                Eye::Pixels { encoder, size } => {
-                    scratch(encoder, &ScratchShape { image_size: *size as usize, ..ScratchShape::default() })?
+                Eye::Features { frozen, .. } => Box::new(Precomputed::new(frozen.dim()?)),
+                Eye::Pixels { encoder, size, weights } => {
+                    let shape = ScratchShape { image_size: *size as usize, ..ScratchShape::default() };
+                    learns(encoder, &shape, weights)?
                 }
-                Eye::Tokens { encoder, vocabulary } => {
+                Eye::Tokens { encoder, vocabulary, weights } => {
                     let vocabulary = Tokenizer::from_json(vocabulary)?.vocabulary();
-                    scratch(encoder, &ScratchShape { vocabulary, ..ScratchShape::default() })?
+                    learns(encoder, &ScratchShape { vocabulary, ..ScratchShape::default() }, weights)?
                 }
             });
             // A norm would undo the scale of descriptors, and with it what "missing" looks like.
-            let norm = !matches!(eye, Eye::Features { .. });
+            let norm = !matches!(eye, Eye::Features { frozen, .. } if !frozen.is_network());
             towers.push(TowerConfig { name: (*name).to_owned(), head: self.projector, norm });
         }
         let config = ModelConfig { fusion: fusion.to_owned(), width: self.width, classes, towers };
@@ -180,7 +213,7 @@ impl Sight {
             views.push(view.seen);
         }
         let kept: Vec<usize> = (0..rows.len()).filter(|&i| usable[i]).collect();
-        let seen = views.into_iter().map(|v| v.pick(&kept, device)).collect::<Result<_>>()?;
+        let seen = views.into_iter().map(|v| v.pick(&kept, rows.len(), device)).collect::<Result<_>>()?;
         let samples = kept.iter().map(|&i| &dataset.samples[rows[i]]);
         Ok(Bank {
             ids: samples.clone().map(|s| s.id.clone()).collect(),
@@ -203,16 +236,13 @@ impl Sight {
                 Modality::Text => text.map(|t| Shown::Text(t.to_owned())),
             };
             let raw = match eye {
-                Eye::Features { encoder, standardizer } => {
-                    let featurizer = featurizer(encoder)?;
-                    let mut row = vec![0f32; featurizer.dim()];
-                    if let Some(features) = shown.and_then(|s| s.features(&*featurizer)) {
-                        row = features;
-                        if let Some(s) = standardizer {
-                            s.apply(&mut row);
-                        }
+                Eye::Features { frozen, standardizer } => {
+                    let present = shown.is_some();
+                    let mut row = frozen.one(shown)?;
+                    if let (Some(standardizer), true) = (standardizer, present) {
+                        standardizer.apply(&mut row);
                     }
-                    Raw::Features(row, featurizer.dim())
+                    Raw::Features(row, frozen.missing_row(device)?)
                 }
                 Eye::Pixels { size, .. } => Raw::Images(vec![shown.and_then(|s| s.pixels(*size))]),
                 Eye::Tokens { vocabulary, .. } => {
@@ -220,7 +250,7 @@ impl Sight {
                     Raw::Tokens(vec![shown.map_or(Ok(Vec::new()), |s| s.tokens(&tokenizer))?])
                 }
             };
-            seen.push(raw.pick(&[0], device)?);
+            seen.push(raw.pick(&[0], 1, device)?);
         }
         Ok(Bank { ids: vec![String::new()], labels: vec![vec![0]], seen })
     }
@@ -238,22 +268,23 @@ impl Sight {
         let samples: Vec<&Sample> = rows.iter().map(|&i| &dataset.samples[i]).collect();
         let nothing = vec![None; rows.len()];
         match eye {
-            Eye::Features { encoder, standardizer } => {
-                let featurizer = featurizer(encoder)?;
-                let dim = featurizer.dim();
+            Eye::Features { frozen, standardizer } => {
+                let (dim, missing) = (frozen.dim()?, frozen.missing_row(&Device::Cpu)?);
                 if gone {
-                    return Ok(View { seen: Raw::Features(vec![0.0; rows.len() * dim], dim), broken: nothing });
+                    let row = frozen.missing().map_or_else(|| vec![0.0; dim], <[f32]>::to_vec);
+                    return Ok(View { seen: Raw::Features(row.repeat(rows.len()), missing), broken: nothing });
                 }
-                let mut features = self.features(&*featurizer, dataset, rows, modality, impairment, seed)?;
+                let fingerprint = &self.fingerprint;
+                let mut values = frozen.features(&Wanted { dataset, rows, modality, impairment, seed, fingerprint })?;
                 let mut broken = nothing;
-                for ((row, sample), broken) in features.values.chunks_exact_mut(dim).zip(&samples).zip(&mut broken) {
+                for ((row, sample), broken) in values.chunks_exact_mut(dim).zip(&samples).zip(&mut broken) {
                     if row.first().is_some_and(|v| v.is_nan()) {
                         *broken = Some(reason(sample));
                     } else if let (Some(standardizer), true) = (standardizer, has(sample, modality)) {
                         standardizer.apply(row);
                     }
                 }
-                Ok(View { seen: Raw::Features(features.values, dim), broken })
+                Ok(View { seen: Raw::Features(values, missing), broken })
             }
             Eye::Pixels { size, .. } => {
                 if gone {
@@ -280,67 +311,6 @@ impl Sight {
             }
         }
     }
-
-    /// Features of some samples under a condition, from the cache where they are there. A sample that cannot be read
-    /// has NaN for features, one without the modality zeros.
-    fn features(
-        &self,
-        featurizer: &dyn Featurizer,
-        dataset: &Dataset,
-        rows: &[usize],
-        modality: Modality,
-        impairment: Option<&Impairment>,
-        seed: u64,
-    ) -> Result<Features> {
-        let dim = featurizer.dim();
-        let one = |&i: &usize| -> Vec<f32> {
-            match show(&dataset.samples[i], modality, impairment, None, seed) {
-                Ok(None) => vec![0.0; dim],
-                Ok(Some(shown)) => shown.features(featurizer).unwrap_or_else(|| vec![0.0; dim]),
-                Err(_) => vec![f32::NAN; dim],
-            }
-        };
-        let build = || rows.par_iter().map(one).collect::<Vec<_>>().concat();
-        let split = rows.first().map_or("", |&i| dataset.samples[i].split.name());
-        let condition = match impairment {
-            None => format!("{split}:full"),
-            Some(i) => format!("{split}:{}:{seed}", i.key()),
-        };
-        let key = CacheKey {
-            encoder: &featurizer.key(),
-            preprocessing: &format!("{}:{FEATURE_SIDE}", modality.name()),
-            dataset: &self.fingerprint,
-            condition: &condition,
-        };
-        let cached = FeatureCache::new(cache_folder()).get_or_build(&key, (rows.len(), dim), || Ok(build()));
-        let values = match cached {
-            Ok(cached) => {
-                if let Some(note) = &cached.note {
-                    eprintln!("balgrad: {note}");
-                }
-                cached.values().to_vec()
-            }
-            // A cache that cannot be written costs time, nothing else.
-            Err(error) => {
-                eprintln!("balgrad: going on without the feature cache: {error}");
-                build()
-            }
-        };
-        Ok(Features { values, dim })
-    }
-}
-
-/// Where features are kept: `BALGRAD_CACHE`, else the user's cache folder.
-fn cache_folder() -> PathBuf {
-    let named = std::env::var_os("BALGRAD_CACHE").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    named.unwrap_or_else(|| user().unwrap_or_else(std::env::temp_dir).join("balgrad")).join("features")
-}
-
-struct Features {
-    values: Vec<f32>,
-    dim: usize,
 }
 
 /// One modality of some samples, and what was wrong with those that cannot be read.
@@ -350,99 +320,27 @@ struct View {
 }
 
 enum Raw {
-    Features(Vec<f32>, usize),
+    /// Rows one after the other, and the row of a missing modality.
+    Features(Vec<f32>, Option<Tensor>),
     Images(Vec<Option<Box<[u8]>>>),
     Tokens(Vec<Vec<u32>>),
 }
 
 impl Raw {
-    fn pick(self, kept: &[usize], device: &Device) -> Result<Seen> {
+    fn pick(self, kept: &[usize], samples: usize, device: &Device) -> Result<Seen> {
         Ok(match self {
-            Self::Features(values, dim) => {
-                let all = kept.len() * dim == values.len();
-                let values = if all {
+            Self::Features(values, missing) => {
+                let dim = values.len() / samples.max(1);
+                let values = if kept.len() == samples {
                     values
                 } else {
                     kept.iter().flat_map(|&i| &values[i * dim..(i + 1) * dim]).copied().collect()
                 };
-                Seen::Features(Tensor::from_vec(values, (kept.len(), dim), device)?)
+                let missing = missing.map(|row| row.to_device(device)).transpose()?;
+                Seen::Features { all: Tensor::from_vec(values, (kept.len(), dim), device)?, missing }
             }
             Self::Images(mut all) => Seen::Images(kept.iter().map(|&i| all[i].take()).collect()),
             Self::Tokens(mut all) => Seen::Tokens(kept.iter().map(|&i| std::mem::take(&mut all[i])).collect()),
         })
     }
-}
-
-/// What a sample shows of one modality.
-enum Shown {
-    Image(RgbImage),
-    Text(String),
-}
-
-impl Shown {
-    fn features(self, featurizer: &dyn Featurizer) -> Option<Vec<f32>> {
-        match self {
-            Self::Image(image) => {
-                let image = resize(&image, FEATURE_SIDE);
-                featurizer.image(image.as_raw(), image.width() as usize, image.height() as usize)
-            }
-            Self::Text(text) => featurizer.text(&text),
-        }
-    }
-
-    fn pixels(self, size: u32) -> Option<Box<[u8]>> {
-        match self {
-            Self::Image(image) => Some(resize(&image, size).into_raw().into()),
-            Self::Text(_) => None,
-        }
-    }
-
-    fn tokens(self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        match self {
-            Self::Text(text) => tokenizer.encode(&text).context("cannot tokenise"),
-            Self::Image(_) => Ok(Vec::new()),
-        }
-    }
-}
-
-fn has(sample: &Sample, modality: Modality) -> bool {
-    match modality {
-        Modality::Image => sample.image.is_some(),
-        Modality::Text => sample.text.is_some(),
-    }
-}
-
-/// The sample's image or text under a condition; `None` where it is missing.
-fn show(
-    sample: &Sample,
-    modality: Modality,
-    impairment: Option<&Impairment>,
-    mask_word: Option<&str>,
-    seed: u64,
-) -> Result<Option<Shown>, DataError> {
-    Ok(match modality {
-        Modality::Image => {
-            let Some(source) = &sample.image else { return Ok(None) };
-            let image = decode(source)?;
-            let image = match impairment {
-                Some(i) => i.image(image, seed, &sample.id),
-                None => Some(image),
-            };
-            image.map(Shown::Image)
-        }
-        Modality::Text => {
-            let Some(text) = &sample.text else { return Ok(None) };
-            let text = match impairment {
-                Some(i) => i.text(text, mask_word, seed, &sample.id),
-                None => Some(text.clone()),
-            };
-            text.map(Shown::Text)
-        }
-    })
-}
-
-/// Why a sample's image cannot be read.
-fn reason(sample: &Sample) -> String {
-    let error = sample.image.as_ref().and_then(|source| decode(source).err());
-    error.map_or_else(|| "its features are not finite".to_owned(), |e| e.to_string())
 }

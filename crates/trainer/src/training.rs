@@ -22,6 +22,7 @@ use crate::evaluation::Judge;
 use crate::events::Events;
 use crate::interrupt;
 use crate::metrics::Metrics;
+use crate::sight::depth;
 
 mod log;
 mod requests;
@@ -148,11 +149,12 @@ impl<'a> Run<'a> {
         let role = |name: &str| role(course.model, name);
         let blocks = Block::group(named.iter().cloned(), role, method.needs().granularity);
         let decay = config.number("weight_decay");
+        let lr_decay = config.number("lr_decay");
         // Vectors (biases, norms) are not decayed.
         let parameter = |(name, var): &(String, Var)| Parameter {
             name: name.clone(),
             var: var.clone(),
-            lr_scale: 1.0,
+            lr_scale: lr_scale(&named, name, lr_decay),
             weight_decay: if var.rank() > 1 { decay } else { 0.0 },
         };
         let kind = match config.word("optimizer") {
@@ -207,7 +209,7 @@ impl<'a> Run<'a> {
             epoch: self.progress.epoch,
             dropout: config.number("modality_dropout"),
             augment: match config.flag("augment") {
-                true => Augment { shift: config.count("image_size") / 12, flip: true, drop_tokens: 0.1 },
+                true => Augment { shift: pixels(course.model) / 12, flip: true, drop_tokens: 0.1 },
                 false => Augment::default(),
             },
             shown: &shown,
@@ -391,6 +393,20 @@ fn epoch_metrics(metrics: &Metrics) -> Result<Map<String, Value>> {
 /// What each tower reads.
 pub fn expects(model: &TwoTower) -> Vec<&Expects> {
     (0..model.modalities()).filter_map(|m| model.encoder(m)).map(balgrad_encoders::Encoder::expects).collect()
+}
+
+/// Pixels a side that the model sees; 0 if none.
+fn pixels(model: &TwoTower) -> usize {
+    let size = |e: &&Expects| if let Expects::Pixels { size, .. } = e { Some(*size) } else { None };
+    expects(model).iter().find_map(size).unwrap_or(0)
+}
+
+/// The factor on a parameter's learning rate that its depth in a trained encoder asks for.
+fn lr_scale(named: &[(String, Var)], name: &str, decay: f64) -> f64 {
+    let Some((tower, inner)) = name.split_once(".encoder.").filter(|_| decay != 1.0) else { return 1.0 };
+    let peers = named.iter().filter_map(|(n, _)| n.strip_prefix(tower)?.strip_prefix(".encoder."));
+    let blocks = peers.filter_map(depth::block).max().map_or(0, |last| last + 1);
+    depth::rate(inner, blocks, decay)
 }
 
 fn role(model: &TwoTower, parameter: &str) -> Role {

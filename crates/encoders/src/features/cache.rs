@@ -85,18 +85,19 @@ impl FeatureCache {
         self.folder.join(format!("{name}.features"))
     }
 
-    /// The features of `key`: read, or made by `build` and kept. A file that is damaged is built again, with a note.
+    /// The features of `key`: read, or made by `build` and kept. A file that is damaged is built again, and one that cannot
+    /// be written costs time and nothing else: both with a note.
     ///
     /// # Errors
-    /// If `build` fails or gives another number of values than `rows · dim`, or the file cannot be written.
-    pub fn get_or_build(
+    /// If `build` fails or gives another number of values than `rows · dim`.
+    pub fn get_or_build<E: From<Error>>(
         &self,
         key: &CacheKey<'_>,
         (rows, dim): (usize, usize),
-        build: impl FnOnce() -> Result<Vec<f32>>,
-    ) -> Result<CachedFeatures> {
+        build: impl FnOnce() -> std::result::Result<Vec<f32>, E>,
+    ) -> std::result::Result<CachedFeatures, E> {
         let path = self.path(key);
-        let note = match fs::read(&path) {
+        let mut note = match fs::read(&path) {
             Ok(bytes) => match parse(&bytes, key, rows, dim) {
                 Ok(values) => return Ok(CachedFeatures { values, dim, note: None }),
                 Err(problem) => Some(format!("{}: {problem}; built again", path.display())),
@@ -107,9 +108,11 @@ impl FeatureCache {
         let values = build()?;
         if values.len() != rows * dim {
             let problem = format!("{} features were made, expected {rows} x {dim}", values.len());
-            return Err(Error::invalid(path.display().to_string(), problem));
+            return Err(Error::invalid(path.display().to_string(), problem).into());
         }
-        self.write(&path, key, (rows, dim), &values)?;
+        if let Err(error) = self.write(&path, key, (rows, dim), &values) {
+            note = Some(format!("going on without the feature cache: {error}"));
+        }
         Ok(CachedFeatures { values, dim, note })
     }
 
@@ -166,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = FeatureCache::new(folder.path().join("features"));
         let values = vec![1.5, -0.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0];
-        cache.get_or_build(&KEY, (2, 3), || Ok(values.clone())).unwrap();
+        cache.get_or_build(&KEY, (2, 3), || Ok::<_, Error>(values.clone())).unwrap();
         let read = cache.get_or_build(&KEY, (2, 3), never).unwrap();
         assert_eq!((read.values(), read.row(1), read.row(2)), (&values[..], Some(&values[3..]), None));
         assert_eq!(fs::read_dir(cache.folder).unwrap().count(), 1);
@@ -191,7 +194,7 @@ mod tests {
     fn damage_is_noticed_and_mended() {
         let folder = tempfile::tempdir().unwrap();
         let cache = FeatureCache::new(folder.path());
-        let build = || Ok(vec![1.0, 2.0]);
+        let build = || Ok::<_, Error>(vec![1.0, 2.0]);
         cache.get_or_build(&KEY, (1, 2), build).unwrap();
         let good = fs::read(cache.path(&KEY)).unwrap();
         let mut flipped = good.clone();
@@ -203,6 +206,6 @@ mod tests {
             assert_eq!(mended.values, [1.0, 2.0]);
             assert_eq!(fs::read(cache.path(&KEY)).unwrap(), good);
         }
-        assert!(cache.get_or_build(&CacheKey { dataset: "other", ..KEY }, (1, 2), || Ok(vec![1.0])).is_err());
+        assert!(cache.get_or_build(&CacheKey { dataset: "other", ..KEY }, (1, 2), || Ok::<_, Error>(vec![1.0])).is_err());
     }
 }

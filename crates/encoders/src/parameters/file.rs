@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use sha2::{Digest, Sha256};
 
 use super::{Entry, Parameters};
 use crate::weights::Weights;
@@ -23,6 +24,24 @@ impl Parameters {
         let part = path.with_extension(format!("part{}", std::process::id()));
         candle_core::safetensors::save(&tensors, &part)?;
         std::fs::rename(&part, path).map_err(|source| Error::io(path, source))
+    }
+
+    /// A hash of the names, shapes and values of all parameters and buffers of this scope, for caches: 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// If values cannot be copied from their device.
+    pub fn digest(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        let store = self.store();
+        for (name, entry) in store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix)) {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            hash.update(format!("{:?}", entry.var.dims()));
+            let values = entry.var.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Reads what [`save`](Self::save) wrote into the parameters of this scope. All names and shapes are checked
