@@ -38,6 +38,13 @@ impl Default for ScratchShape {
 pub enum EncoderKind {
     /// Frozen and unlearned: its features are computed once and cached.
     Featurizer(fn() -> Box<dyn Featurizer>),
+    /// Frozen, and fitted to the training texts: what `fit` returns is saved with the model, for `build` to read.
+    Fitted {
+        /// Fits it to the texts of a training split.
+        fit: fn(&[&str]) -> Result<String>,
+        /// Makes of it what was fitted.
+        build: fn(&str) -> Result<Box<dyn Featurizer>>,
+    },
     /// Trained from nothing, together with the rest of the model.
     Scratch(fn(&ScratchShape, &Parameters) -> Result<Box<dyn Encoder>>),
     /// Starts from pretrained weights; frozen under [`Parameters::frozen`], fine-tuned otherwise.
@@ -75,9 +82,12 @@ pub static ENCODERS: &[EncoderEntry] = &[
     EncoderEntry {
         name: "ngrams",
         modality: "text",
-        about: "hashed words and character 3- to 5-grams; unlearned",
-        paper: "Weinberger et al. 2009; Bojanowski et al. 2017",
-        kind: EncoderKind::Featurizer(|| Box::new(NGrams::default())),
+        about: "words and character 3- to 5-grams, on a basis of training texts; unlearned",
+        paper: "Bojanowski et al. 2017; Bach & Jordan 2002",
+        kind: EncoderKind::Fitted {
+            fit: |texts| NGrams::fit(texts).to_json(),
+            build: |json| Ok(Box::new(NGrams::from_json(json)?)),
+        },
     },
     small_cnn::ENTRY,
     small_vit::ENTRY,

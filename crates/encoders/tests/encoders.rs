@@ -87,8 +87,12 @@ fn names_are_unique_and_found() {
 #[test]
 fn featurizers_do_not_change_and_answer_for_their_modality() {
     for entry in ENCODERS {
-        let EncoderKind::Featurizer(build) = entry.kind else { continue };
-        let (one, two) = (build(), build());
+        let make = || match entry.kind {
+            EncoderKind::Featurizer(build) => Some(build()),
+            EncoderKind::Fitted { fit, build } => Some(build(&fit(&["a boat", "a small house"]).unwrap()).unwrap()),
+            EncoderKind::Scratch(_) | EncoderKind::Pretrained { .. } => None,
+        };
+        let (Some(one), Some(two)) = (make(), make()) else { continue };
         let image: Vec<u8> = (0..20 * 20 * 3).map(|i| (i * 7 % 251) as u8).collect();
         let features = |f: &dyn balgrad_encoders::Featurizer| (f.image(&image, 20, 20), f.text("a small boat"));
         let (image, text) = features(one.as_ref());

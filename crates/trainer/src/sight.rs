@@ -99,6 +99,11 @@ impl Sight {
                 (EncoderKind::Featurizer(_), Modality::Text) => {
                     Eye::Features { frozen: Frozen::featurizer(&name), standardizer: None }
                 }
+                (EncoderKind::Fitted { fit, .. }, _) => {
+                    let texts = train.iter().filter_map(|&i| dataset.samples[i].text.as_deref());
+                    let fitted = fit(&texts.collect::<Vec<_>>())?;
+                    Eye::Features { frozen: Frozen::fitted(&name, fitted), standardizer: None }
+                }
                 (EncoderKind::Pretrained { model, build }, _) => match freeze {
                     Freeze::All => Eye::Features { frozen: Frozen::network(&name, weights, size)?, standardizer: None },
                     Freeze::First(freeze) => {

@@ -206,6 +206,8 @@ mod tests {
             assert_eq!(mended.values, [1.0, 2.0]);
             assert_eq!(fs::read(cache.path(&KEY)).unwrap(), good);
         }
-        assert!(cache.get_or_build(&CacheKey { dataset: "other", ..KEY }, (1, 2), || Ok::<_, Error>(vec![1.0])).is_err());
+        assert!(
+            cache.get_or_build(&CacheKey { dataset: "other", ..KEY }, (1, 2), || Ok::<_, Error>(vec![1.0])).is_err()
+        );
     }
 }

@@ -1,6 +1,12 @@
 //! Features to mean 0 and deviation 1, with the statistics of the training split.
+//!
+//! Values beyond three deviations count as three: a feature that hardly varies in training, and does under noise, would
+//! drown all others.
 
 use serde::{Deserialize, Serialize};
+
+/// The largest value, in deviations.
+const LIMIT: f32 = 3.0;
 
 /// Means and deviations, fitted once on training rows and saved with the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +48,7 @@ impl Standardizer {
     /// A missing modality is not passed through here: it is the zero row *after* standardisation, the training mean.
     pub fn apply(&self, row: &mut [f32]) {
         for ((x, mean), inverse) in row.iter_mut().zip(&self.mean).zip(&self.inverse_deviation) {
-            *x = (*x - mean) * inverse;
+            *x = ((*x - mean) * inverse).clamp(-LIMIT, LIMIT);
         }
     }
 }
@@ -63,6 +69,15 @@ mod tests {
             assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5);
         }
         assert!(done.iter().all(|row| row[2] == 0.0), "a constant feature says nothing");
+    }
+
+    #[test]
+    fn outliers_are_cut() {
+        let rows = [[0f32], [2.0]];
+        let standardizer = Standardizer::fit(1, rows.iter().map(<[f32; 1]>::as_slice));
+        let mut row = [100.0, 7.0];
+        standardizer.apply(&mut row);
+        assert_eq!(row, [3.0, 7.0]);
     }
 
     #[test]

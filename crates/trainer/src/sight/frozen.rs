@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use balgrad_data::{Dataset, Impairment, Modality, resize};
+use balgrad_data::{Dataset, Impairment, Modality, resize, stable_hash};
 use balgrad_encoders::{
     CacheKey, Encoder, EncoderKind, Expects, FeatureCache, Featurizer, HubSettings, Input, ModelFiles, Parameters,
     Tokenizer, encoder,
@@ -43,6 +43,9 @@ pub(super) struct NetworkCard {
 pub(super) struct Frozen {
     encoder: String,
     network: Option<NetworkCard>,
+    /// What was fitted to the training texts.
+    #[serde(default)]
+    fitted: Option<String>,
 }
 
 /// A pretrained network at work.
@@ -116,11 +119,22 @@ impl Network {
     }
 }
 
-fn featurizer(name: &str) -> Result<Box<dyn Featurizer>> {
-    match encoder(name)?.kind {
-        EncoderKind::Featurizer(make) => Ok(make()),
-        EncoderKind::Scratch(_) | EncoderKind::Pretrained { .. } => bail!("`{name}` is no featuriser"),
+/// A featuriser, with what was fitted for it; built once per process.
+fn featurizer(name: &str, fitted: Option<&str>) -> Result<Arc<dyn Featurizer>> {
+    type Built = Mutex<HashMap<(String, String), Arc<dyn Featurizer>>>;
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let mut built = BUILT.get_or_init(Built::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (name.to_owned(), fitted.unwrap_or_default().to_owned());
+    if let Some(featurizer) = built.get(&key) {
+        return Ok(Arc::clone(featurizer));
     }
+    let featurizer: Arc<dyn Featurizer> = match (encoder(name)?.kind, fitted) {
+        (EncoderKind::Featurizer(make), _) => make().into(),
+        (EncoderKind::Fitted { build, .. }, Some(fitted)) => build(fitted)?.into(),
+        _ => bail!("`{name}` is no featuriser, or lacks what was fitted for it"),
+    };
+    built.insert(key, Arc::clone(&featurizer));
+    Ok(featurizer)
 }
 
 fn described(featurizer: &dyn Featurizer, shown: Shown) -> Option<Vec<f32>> {
@@ -146,7 +160,16 @@ pub(super) struct Wanted<'a> {
 impl Frozen {
     /// An unlearned featuriser.
     pub(super) fn featurizer(name: &str) -> Self {
-        Self { encoder: name.to_owned(), network: None }
+        Self { encoder: name.to_owned(), network: None, fitted: None }
+    }
+
+    /// A featuriser fitted to training texts.
+    pub(super) fn fitted(name: &str, fitted: String) -> Self {
+        Self { fitted: Some(fitted), ..Self::featurizer(name) }
+    }
+
+    fn described_by(&self) -> Result<Arc<dyn Featurizer>> {
+        featurizer(&self.encoder, self.fitted.as_deref())
     }
 
     /// A pretrained network, loaded to know what it makes of nothing.
@@ -160,7 +183,7 @@ impl Frozen {
             missing: network.rows(&nothing)?,
             mask_word: network.tokenizer.as_ref().and_then(Tokenizer::mask_word).map(str::to_owned),
         };
-        Ok(Self { encoder: name.to_owned(), network: Some(card) })
+        Ok(Self { network: Some(card), ..Self::featurizer(name) })
     }
 
     /// Whether it is a network, whose features want a norm before anything learns from them.
@@ -172,7 +195,7 @@ impl Frozen {
     pub(super) fn dim(&self) -> Result<usize> {
         match &self.network {
             Some(card) => Ok(card.missing.len()),
-            None => Ok(featurizer(&self.encoder)?.dim()),
+            None => Ok(self.described_by()?.dim()),
         }
     }
 
@@ -191,7 +214,7 @@ impl Frozen {
         match &self.network {
             Some(card) => self.open(card)?.features(vec![shown]),
             None => {
-                let featurizer = featurizer(&self.encoder)?;
+                let featurizer = self.described_by()?;
                 let row = shown.and_then(|shown| described(&*featurizer, shown));
                 Ok(row.unwrap_or_else(|| vec![0.0; featurizer.dim()]))
             }
@@ -218,7 +241,11 @@ impl Frozen {
         let dim = self.dim()?;
         let (encoder, preprocessing) = match &self.network {
             Some(card) => (format!("{}:{}", self.encoder, card.digest), format!("{}:{}", modality.name(), card.size)),
-            None => (featurizer(&self.encoder)?.key(), format!("{}:{FEATURE_SIDE}", modality.name())),
+            None => {
+                let fitted = self.fitted.as_deref().map_or(0, |fitted| stable_hash(&[fitted.as_bytes()]));
+                let encoder = format!("{}:{fitted:x}", self.described_by()?.key());
+                (encoder, format!("{}:{FEATURE_SIDE}", modality.name()))
+            }
         };
         let key =
             CacheKey { encoder: &encoder, preprocessing: &preprocessing, dataset: fingerprint, condition: &condition };
@@ -233,7 +260,7 @@ impl Frozen {
         let Wanted { dataset, rows, modality, impairment, seed, .. } = *wanted;
         let dim = self.dim()?;
         let Some(card) = &self.network else {
-            let featurizer = featurizer(&self.encoder)?;
+            let featurizer = self.described_by()?;
             let one = |&i: &usize| -> Vec<f32> {
                 match show(&dataset.samples[i], modality, impairment, None, seed) {
                     Ok(shown) => shown.and_then(|s| described(&*featurizer, s)).unwrap_or_else(|| vec![0.0; dim]),
