@@ -237,7 +237,7 @@ fn every_method_trains_whatever_the_model_and_the_task() {
         },
     ];
     let small = ["encoders.image=small-cnn", "encoders.text=small-bert", "image_size=16", "epochs=2"];
-    let frozen = ["encoders.image=descriptor", "encoders.text=ngrams", "image_size=16", "epochs=15"];
+    let frozen = ["encoders.image=descriptor", "encoders.text=ngrams", "lr=0.004", "epochs=15"];
     for (t, task) in tasks.into_iter().enumerate() {
         world.write(task);
         for (i, entry) in balgrad::METHODS.iter().enumerate().filter(|(i, _)| i % 3 == t) {
