@@ -10,6 +10,7 @@ mod gram;
 mod mapped;
 #[cfg(feature = "metal")]
 mod metal;
+mod noise;
 pub mod ops;
 pub mod optimizer;
 pub mod oracle;
@@ -19,6 +20,7 @@ pub use allocator::keep_freed_memory;
 pub use blend::blend;
 pub use gram::gram;
 pub use mapped::MappedFile;
+pub use noise::add_noise;
 pub use ops::{
     Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, log_softmax,
     max_pool2d, softmax,
