@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use balgrad_data::{ImageSource, decode, resize};
+use balgrad_data::{ImageSource, decode_for};
 use balgrad_encoders::Expects;
 use candle_core::Device;
 use image::RgbImage;
@@ -34,7 +34,7 @@ pub(crate) fn images(arguments: &[String]) -> Result<Job> {
 }
 
 fn image(path: &Path) -> Result<RgbImage> {
-    Ok(resize(&decode(&ImageSource::File(path.to_owned()))?, SIZE as u32))
+    Ok(decode_for(&ImageSource::File(path.to_owned()), SIZE as u32)?)
 }
 
 /// Mean absolute difference from the peer's pixels, in parts of their range.
