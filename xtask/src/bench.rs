@@ -1,120 +1,191 @@
-//! `cargo xtask bench`: what a balanced step costs, as a ratio to a plain one in the same run.
+//! `cargo xtask bench`: how fast, as ratios of two workers that take turns on the same threads.
+
+mod cases;
+mod table;
+mod worker;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::reproduce::{build, succeed};
+use crate::reproduce::succeed;
 
-pub(crate) const ABOUT: &str = "time methods against a plain step; --baseline compares with a stored result";
+use cases::{GROUPS, Group, Measure, Pair, Side};
+use table::Spread;
+use worker::Worker;
+
+pub(crate) const ABOUT: &str =
+    "time kernels, steps and methods as ratios, beside PyTorch with --peer; --baseline compares";
 
 const USAGE: &str = "\
-cargo xtask bench [--pairs N] [--data NAME] [--out FILE.json] [--baseline FILE.json] [--kernels]
+cargo xtask bench [--peer PYTHON] [--pairs N] [--threads N] [--only WORD] [--out FILE.json] [--baseline FILE.json]
 
-  Trains each method beside `joint`, turn by turn, on the same threads, and prints the ratio of their step times: the
-  median over pairs, the least and the greatest.
+  Sets two programs up side by side and lets them take turns, block by block, on the same number of threads. Each figure
+  is the median over pairs of blocks of the ratio of their times, with the least and the greatest.
 
-  --pairs      pairs a method (default: 5)
-  --data       bundled task (default: emoji)
+  --peer       a Python with torch, torchvision, transformers, torchjd and PIL: also the comparisons with these
+  --pairs      pairs of blocks (default: 9)
+  --threads    threads of each side (default: 2)
+  --only       only rows whose group or name contains this
   --out        where the JSON goes (default: target/bench/bench.json)
-  --baseline   an earlier JSON: fails where a ratio is more than 1.25 times the stored one
-  --kernels    also gram and blend against memcpy and plain tensor operations";
+  --baseline   an earlier JSON: fails where a ratio is worse than the stored one by more than a quarter";
 
-/// What is timed: a name, and the arguments that make it.
-const CASES: &[(&str, &[&str])] = &[
-    ("multi-loss", &["--method", "multi-loss"]),
-    ("balgrad", &["--method", "balgrad"]),
-    ("balgrad, scope = representation", &["--method", "balgrad", "--set", "method.scope=representation"]),
-    ("balgrad, refresh = 4", &["--method", "balgrad", "--set", "method.refresh=4"]),
-    ("mmpareto", &["--method", "mmpareto"]),
-    ("agm", &["--method", "agm"]),
-    ("ogm-ge", &["--method", "ogm-ge"]),
-    ("pcgrad", &["--method", "pcgrad"]),
-    ("upgrad", &["--method", "upgrad"]),
-];
+/// What the arguments ask for.
+struct Plan {
+    peer: Option<PathBuf>,
+    pairs: usize,
+    threads: usize,
+    only: String,
+    out: PathBuf,
+    baseline: Option<PathBuf>,
+}
 
-/// A ratio that grew by more than this against the baseline is a failure.
-const SLACK: f64 = 1.25;
+impl Plan {
+    fn parse(args: &[String], scratch: &Path) -> Result<Self> {
+        let mut given = BTreeMap::new();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            if !["--peer", "--pairs", "--threads", "--only", "--out", "--baseline"].contains(&arg.as_str()) {
+                bail!("unknown argument `{arg}`\n\n{USAGE}");
+            }
+            given.insert(arg.as_str(), args.next().with_context(|| format!("{arg} needs a value\n\n{USAGE}"))?);
+        }
+        let path = |name: &str| given.get(name).map(PathBuf::from);
+        let count = |name: &str, default: usize| match given.get(name).map(|n| n.parse()) {
+            None => Ok(default),
+            Some(Ok(n)) if n > 0 => Ok(n),
+            Some(_) => bail!("{name} takes a whole number of one or more\n\n{USAGE}"),
+        };
+        Ok(Self {
+            peer: path("--peer"),
+            pairs: count("--pairs", 9)?,
+            threads: count("--threads", 2)?,
+            only: given.get("--only").map_or_else(String::new, |word| (*word).clone()),
+            out: path("--out").unwrap_or_else(|| scratch.join("bench.json")),
+            baseline: path("--baseline"),
+        })
+    }
+}
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let mut given = BTreeMap::new();
-    let mut kernels = false;
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                return Ok(());
-            }
-            "--kernels" => kernels = true,
-            "--pairs" | "--data" | "--out" | "--baseline" => {
-                let value = args.next().with_context(|| format!("{arg} needs a value\n\n{USAGE}"))?;
-                given.insert(arg.as_str(), value.clone());
-            }
-            other => bail!("unknown argument `{other}`\n\n{USAGE}"),
-        }
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}");
+        return Ok(());
     }
-    let pairs: usize = given.get("--pairs").map_or(Ok(5), |n| n.parse()).context("--pairs takes a whole number")?;
-    let data = given.get("--data").map_or("emoji", String::as_str);
-    let program = build()?;
     let scratch = crate::root().join("target").join("bench");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let time = |arguments: &[&str]| step_seconds(&program, &scratch.join("run"), data, arguments);
-    // The first run fills the feature cache.
-    time(&["--method", "joint"])?;
-    let mut table = format!("{:<34} {:>8} {:>8} {:>8}\n", "step time ÷ joint's", "median", "least", "most");
-    let mut cases = serde_json::Map::new();
-    for (name, arguments) in CASES {
-        let mut ratios = Vec::with_capacity(pairs);
-        for _ in 0..pairs {
-            let plain = time(&["--method", "joint"])?;
-            ratios.push(time(arguments)? / plain);
+    let plan = Plan::parse(args, &scratch)?;
+    let mut build = crate::cargo();
+    build.args(["build", "--release", "--package", "balgrad-trainer", "--example", "bench"]);
+    succeed(&mut build)?;
+    let load = worker::load();
+    if load.is_some_and(|load| load > 0.5) {
+        eprintln!(
+            "the machine is busy (load {:.1}): whoever waits for all of its threads looks slow",
+            load.unwrap_or(0.0)
+        );
+    }
+    let mut bench = Bench { plan, models: scratch.join("models"), load, versions: Value::Null, rows: Vec::new() };
+    match &bench.plan.peer {
+        Some(python) => {
+            bench.versions = worker::peer_versions(python)?;
+            worker::make_models(python, &bench.models)?;
         }
-        ratios.sort_by(f64::total_cmp);
-        let (median, least, most) = (ratios[pairs / 2], ratios[0], ratios[pairs - 1]);
-        writeln!(table, "{name:<34} {median:>8.2} {least:>8.2} {most:>8.2}")?;
-        eprintln!("{name}: {median:.2}");
-        cases.insert((*name).to_owned(), json!({"median": median, "least": least, "most": most, "pairs": pairs}));
+        None => eprintln!(
+            "skipped: comparisons with PyTorch, TorchJD and torchvision; name a Python that has them by --peer"
+        ),
     }
-    print!("{table}");
-    let out = given.get("--out").map_or_else(|| scratch.join("bench.json"), PathBuf::from);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let result = json!({"schema": 1, "data": data, "threads": cores, "step_time_over_joint": cases});
-    std::fs::write(&out, format!("{result:#}\n")).with_context(|| format!("cannot write {}", out.display()))?;
-    if kernels {
-        let mut example = crate::cargo();
-        example.args(["run", "--release", "--package", "balgrad-kernels", "--example", "kernels_bench"]);
-        succeed(&mut example)?;
+    for group in GROUPS {
+        for pair in group.pairs {
+            bench.measure(group, pair)?;
+        }
     }
-    given.get("--baseline").map_or(Ok(()), |path| compare(Path::new(path), &result))
+    bench.report()
 }
 
-/// Seconds a step of one training run.
-fn step_seconds(program: &Path, folder: &Path, data: &str, arguments: &[&str]) -> Result<f64> {
-    let _ = std::fs::remove_dir_all(folder);
-    let mut command = Command::new(program);
-    command.args(["train", "--quiet", "--data", data, "--set", "epochs=5", "--out"]).arg(folder).args(arguments);
-    succeed(command.stdout(std::process::Stdio::null()))?;
-    let results: Value = serde_json::from_slice(&std::fs::read(folder.join("results.json"))?)?;
-    let rate = results["steps_per_second"].as_f64().filter(|rate| *rate > 0.0);
-    Ok(1.0 / rate.context("the run took no step")?)
+/// A figure, and where it stands in the tables.
+struct Figure {
+    group: &'static str,
+    row: &'static cases::Row,
+    spread: Spread,
 }
 
-fn compare(baseline: &Path, now: &Value) -> Result<()> {
-    let text = std::fs::read(baseline).with_context(|| format!("cannot read {}", baseline.display()))?;
-    let before: Value = serde_json::from_slice(&text).with_context(|| format!("{}", baseline.display()))?;
-    let median = |value: &Value, name: &str| value["step_time_over_joint"][name]["median"].as_f64();
-    let slower = CASES.iter().filter_map(|(name, _)| {
-        let (before, now) = (median(&before, name)?, median(now, name)?);
-        (now > SLACK * before).then(|| format!("{name}: {before:.2} before, {now:.2} now"))
-    });
-    let slower: Vec<String> = slower.collect();
-    if !slower.is_empty() {
-        bail!("slower than the baseline: {}", slower.join("; "));
+struct Bench {
+    plan: Plan,
+    models: PathBuf,
+    /// Before the first block.
+    load: Option<f64>,
+    versions: Value,
+    rows: Vec<Figure>,
+}
+
+impl Bench {
+    fn measure(&mut self, group: &'static Group, pair: &'static Pair) -> Result<()> {
+        let wanted = |row: &&cases::Row| group.name.contains(&self.plan.only) || row.name.contains(&self.plan.only);
+        let rows: Vec<&'static cases::Row> = pair.rows.iter().filter(wanted).collect();
+        let other = match (&pair.other, &self.plan.peer) {
+            _ if rows.is_empty() => return Ok(()),
+            (Side::Peer(_), None) => return Ok(()),
+            (Side::Peer(arguments), Some(python)) => match Worker::peer(python, arguments, self) {
+                Err(error) => {
+                    eprintln!("skipped: {}: {error:#}", pair.rows[0].name);
+                    return Ok(());
+                }
+                started => started,
+            },
+            (Side::Ours(arguments), _) => Worker::ours(arguments, self),
+        };
+        let (mut ours, mut other) = (Worker::ours(pair.ours, self)?, other?);
+        let mut pairs = Vec::with_capacity(self.plan.pairs);
+        for turn in 0..self.plan.pairs {
+            // Each goes first as often as second, so that a drift of the machine falls on both.
+            pairs.push(if turn % 2 == 0 {
+                let first = ours.block()?;
+                (first, other.block()?)
+            } else {
+                let first = other.block()?;
+                (ours.block()?, first)
+            });
+        }
+        if let Some((ours, other)) = pairs.first()
+            && ours.parameters != other.parameters
+        {
+            bail!(
+                "{}: {} parameters against {}: not the same model",
+                pair.rows[0].name,
+                ours.parameters,
+                other.parameters
+            );
+        }
+        for row in rows {
+            let ratios = pairs.iter().map(|(ours, other)| match row.measure {
+                Measure::Time => ours.seconds / other.seconds,
+                Measure::Faster(scale) => scale * other.seconds / ours.seconds,
+                Measure::Memory => ours.peak / other.peak.max(1.0),
+                Measure::Difference => ours.difference,
+            });
+            let spread = Spread::of(ratios.collect());
+            eprintln!("{}: {spread}", row.name);
+            self.rows.push(Figure { group: group.name, row, spread });
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn report(&self) -> Result<()> {
+        print!("{}", table::markdown(&self.rows));
+        let rows: serde_json::Map<String, Value> =
+            self.rows.iter().map(|figure| (figure.row.name.to_owned(), figure.to_json())).collect();
+        let result = json!({
+            "schema": 2, "machine": worker::machine(), "load": self.load, "threads": self.plan.threads, "pairs": self.plan.pairs,
+            "versions": self.versions, "rows": rows,
+        });
+        let out = &self.plan.out;
+        std::fs::write(out, format!("{result:#}\n")).with_context(|| format!("cannot write {}", out.display()))?;
+        match &self.plan.baseline {
+            Some(baseline) => table::compare(baseline, &self.rows),
+            None => Ok(()),
+        }
+    }
 }

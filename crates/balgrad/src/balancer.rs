@@ -1,11 +1,10 @@
 //! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
 
-use balgrad_kernels::{blend, gram};
+use balgrad_kernels::{add_noise, blend, gram};
 use candle_core::backprop::GradStore;
 use candle_core::{Error, Result, Tensor, Var};
 
 use crate::methods::{GramScope, Objective};
-use crate::noise::noise;
 use crate::{
     Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Moment, Needs, Outputs, Request, Role, State, Tap,
 };
@@ -236,22 +235,21 @@ impl Balancer {
         let mut blended = Vec::with_capacity(self.blocks.len());
         for (b, rows) in rows_of.into_iter().enumerate() {
             let coefficients = &mix.coefficients[b];
-            let noise = match self.blocks[b].role {
-                Role::Tower(_) if mix.noise != 0.0 => noise(&rows, mix.noise, (self.seed, self.step, b))?,
-                _ => Vec::new(),
-            };
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
             let weighed = rows.iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
-            let (rows, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
+            let (weighed, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
                 weighed.map(|(r, c)| (r.as_slice(), *c)).unzip();
-            let mut gradient = match (rows.as_slice(), coefficients.as_slice()) {
+            let mut gradient = match (weighed.as_slice(), coefficients.as_slice()) {
                 ([], _) => vec![None; places(&self.blocks[b], outputs).len()],
                 ([row], [1.0]) => row.to_vec(),
-                _ => blend(&rows, &coefficients)?,
+                _ => blend(&weighed, &coefficients)?,
             };
-            for (g, n) in gradient.iter_mut().zip(noise) {
-                if let (Some(g), Some(n)) = (g, n) {
-                    *g = (&*g + n)?;
+            if mix.noise != 0.0 && matches!(self.blocks[b].role, Role::Tower(_)) {
+                // Of the size of the first objective's gradient.
+                for (i, (g, like)) in gradient.iter_mut().zip(rows.first().into_iter().flatten()).enumerate() {
+                    if let (Some(g), Some(like)) = (g.as_mut(), like) {
+                        *g = add_noise(g, like, mix.noise, self.seed, [i as u32, b as u32, self.step as u32])?;
+                    }
                 }
             }
             blended.push(gradient);

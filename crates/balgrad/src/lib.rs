@@ -9,7 +9,6 @@ mod linear;
 mod losses;
 pub mod methods;
 mod mix;
-mod noise;
 mod outputs;
 mod settings;
 mod tap;

@@ -9,7 +9,7 @@ mod open;
 mod seed;
 
 pub use dataset::{Dataset, ImageSource, Modality, Problem, Sample, Split, Task};
-pub use decode::{decode, decode_bytes, resize};
+pub use decode::{decode, decode_bytes, decode_for, resize};
 pub use error::DataError;
 pub use impairment::{Condition, ImageNoise, Impairment, TextNoise};
 pub use layouts::{LAYOUTS, Layout};

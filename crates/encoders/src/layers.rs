@@ -1,10 +1,8 @@
 //! The layers that everything here is made of: linear, norm, embedding, and the head `h_m`.
 
 mod conv;
-mod depthwise;
 mod text;
 mod transformer;
-mod unfold;
 mod vision;
 
 use candle_core::{Result, Tensor};
@@ -15,7 +13,6 @@ pub(crate) use conv::{Conv2d, DepthwiseConv2d, FrozenNorm, Padding, channels_las
 pub(crate) use text::{Pool, TextNames, TextSpec, TextTransformer};
 pub(crate) use transformer::{Activation, Block, BlockNames, BlockSpec, NormPlace};
 pub(crate) use transformer::{additive_mask, causal_mask, mean_tokens};
-pub(crate) use unfold::unfold;
 pub(crate) use vision::{VisionNames, VisionSpec, VisionTransformer};
 
 /// `x Wᵀ + b`: `[.., inputs]` to `[.., outputs]`.

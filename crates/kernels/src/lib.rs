@@ -10,6 +10,7 @@ mod gram;
 mod mapped;
 #[cfg(feature = "metal")]
 mod metal;
+mod noise;
 pub mod ops;
 pub mod optimizer;
 pub mod oracle;
@@ -19,6 +20,10 @@ pub use allocator::keep_freed_memory;
 pub use blend::blend;
 pub use gram::gram;
 pub use mapped::MappedFile;
-pub use ops::{attention, embedding, gelu, layer_norm, linear, log_softmax, softmax};
+pub use noise::add_noise;
+pub use ops::{
+    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, log_softmax,
+    max_pool2d, softmax,
+};
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
 pub use rows::Row;

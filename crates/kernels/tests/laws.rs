@@ -200,6 +200,22 @@ fn nan_and_infinity_stay_in_their_row() {
     }
 }
 
+/// A gradient that is written past the caches, with a length that fills no vector.
+#[test]
+fn large_gradients_blend_as_small_ones_do() {
+    let len = (16 << 20) / 2 + 5;
+    for dtype in [DType::F32, DType::BF16] {
+        let rows = rows(11, 3, &[len], dtype, |_, _| false);
+        let blended = blend(&views(&rows), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
+        for start in [0, len / 2 + 1, len - 5000] {
+            let part = |row: &Vec<Option<Tensor>>| vec![Some(row[0].as_ref().unwrap().narrow(0, start, 5000).unwrap())];
+            let parts: Vec<Vec<Option<Tensor>>> = rows.iter().map(part).collect();
+            let expected = blend(&views(&parts), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
+            assert!(f64s(&blended.narrow(0, start, 5000).unwrap()) == f64s(&expected), "{dtype:?} from {start}");
+        }
+    }
+}
+
 #[test]
 fn edges_of_blend() {
     let rows = rows(3, 2, &[4, 4, 4], DType::F32, |i, j| j == 1 || (i == 0 && j == 2));

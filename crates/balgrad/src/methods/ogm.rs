@@ -3,7 +3,8 @@
 //!
 //! With `s_m` the batch's sum of the probability that modality `m` alone gives to the truth and
 //! `ρ_m = s_m / mean_{n≠m} s_n`, tower `m` is scaled by `k_m = 1 − tanh(α ρ_m)` if `ρ_m > 1`, else by 1. OGM-GE adds
-//! to each tower tensor zero-mean Gaussian noise with the standard deviation of that tensor's unmodulated gradient.
+//! to each tower tensor zero-mean Gaussian noise with the standard deviation of that tensor's unmodulated gradient
+//! ([`balgrad_kernels::add_noise`]: numbers told by seed, step, block, tensor and place).
 //!
 //! `s_m` is read off the fused head: its slice `f_m W_mᵀ + b/M` where the fusion is additive, in training and
 //! validation alike (public code keeps the full bias in training); with the other embedding zero where it is not.

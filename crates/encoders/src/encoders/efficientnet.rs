@@ -119,17 +119,16 @@ fn conv(
     Ok(conv.normed(FrozenNorm::new(channels.1, EPS, &p.scope(norm))?))
 }
 
-fn relu6(x: &Tensor) -> Result<Tensor> {
-    x.relu()?.minimum(6.0)
-}
+/// Where ReLU6 cuts off.
+const SIX: f64 = 6.0;
 
 impl Inverted {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let wide = match &self.expand {
-            Some(expand) => relu6(&expand.forward(x)?)?,
+            Some(expand) => expand.clamped(x, Some(SIX))?,
             None => x.clone(),
         };
-        let y = self.project.forward(&relu6(&self.depthwise.forward(&wide)?)?)?;
+        let y = self.project.forward(&self.depthwise.clamped(&wide, SIX)?)?;
         if self.residual { y + x } else { Ok(y) }
     }
 }
@@ -144,8 +143,8 @@ impl Encoder for EfficientNet {
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {
-        let x = relu6(&self.stem.forward(&channels_last(input.pixels()?)?)?)?;
+        let x = self.stem.clamped(&channels_last(input.pixels()?)?, Some(SIX))?;
         let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x))?;
-        mean_positions(&relu6(&self.head.forward(&x)?)?)
+        mean_positions(&self.head.clamped(&x, Some(SIX))?)
     }
 }

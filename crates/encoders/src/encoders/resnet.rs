@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor, bail};
 use serde::Deserialize;
 
 use super::{EncoderEntry, EncoderKind, load};
-use crate::layers::{Conv2d, FrozenNorm, Padding, channels_last, mean_positions, unfold};
+use crate::layers::{Conv2d, FrozenNorm, Padding, channels_last, mean_positions};
+use crate::ops;
 use crate::{Encoder, Error, Expects, Input, ModelFiles, Parameters};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
@@ -112,23 +113,13 @@ fn conv(channels: (usize, usize), form: (usize, usize), p: &Parameters) -> crate
 impl Unit {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Some((last, before)) = self.layers.split_last() else { bail!("a residual unit without layers") };
-        let y = before.iter().try_fold(x.clone(), |y, layer| layer.forward(&y)?.relu())?;
+        let y = before.iter().try_fold(x.clone(), |y, layer| layer.relu(&y))?;
         let y = last.forward(&y)?;
         match &self.shortcut {
-            Some(shortcut) => (y + shortcut.forward(x)?)?.relu(),
-            None => (y + x)?.relu(),
+            Some(shortcut) => ops::add_relu(&y, &shortcut.forward(x)?),
+            None => ops::add_relu(&y, x),
         }
     }
-}
-
-/// The maximum over 3×3, every second position; the zeros around cannot win, since no value is negative.
-fn max_pool(x: &Tensor) -> Result<Tensor> {
-    let (b, h, w, c) = x.dims4()?;
-    let window = Padding::Even(1).window(3, 2, (h, w));
-    let (oh, ow) = window.output(h, w);
-    let patches = unfold(x, window)?;
-    let tap = |i: usize| patches.narrow(1, i * c, c);
-    (1..9).try_fold(tap(0)?, |max, i| max.maximum(&tap(i)?))?.reshape((b, oh, ow, c))
 }
 
 impl Encoder for ResNet {
@@ -141,7 +132,9 @@ impl Encoder for ResNet {
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {
-        let x = max_pool(&self.stem.forward(&channels_last(input.pixels()?)?)?.relu()?)?;
+        let x = self.stem.relu(&channels_last(input.pixels()?)?)?;
+        let (_, h, w, _) = x.dims4()?;
+        let x = ops::max_pool2d(&x, Padding::Even(1).window(3, 2, (h, w)))?;
         mean_positions(&self.units.iter().try_fold(x, |x, unit| unit.forward(&x))?)
     }
 }

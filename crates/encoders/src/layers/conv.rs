@@ -1,14 +1,12 @@
-//! Convolution as patches times a matrix, channels last.
+//! Convolution, channels last.
 //!
-//! candle's own convolution is five to eight times slower than it need be on CPU, and grouped ones are slower still.
 //! Activations here are `[batch, height, width, channels]`; weights keep PyTorch's `[out, in, k, k]`, so pretrained
 //! files load as they are.
 
 use candle_core::{Result, Tensor};
 
-use super::depthwise::depthwise;
-use super::unfold::{Window, unfold};
-use crate::{Init, Parameters, ops};
+use crate::ops::{self, Window};
+use crate::{Init, Parameters};
 
 /// The zeros around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +60,7 @@ impl FrozenNorm {
     }
 }
 
-/// What follows the sum of a convolution: nothing, a bias, or a norm that is folded into weight and bias.
+/// What follows the sum of a convolution: nothing, a bias, or a norm.
 pub(crate) enum After {
     Nothing,
     Bias(Tensor),
@@ -70,16 +68,16 @@ pub(crate) enum After {
 }
 
 impl After {
-    /// The weight, its first dimension scaled, and the bias.
-    fn fold(&self, weight: Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        match self {
-            Self::Nothing => Ok((weight, None)),
-            Self::Bias(bias) => Ok((weight, Some(bias.clone()))),
+    /// Scale and shift.
+    fn affine(&self) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok(match self {
+            Self::Nothing => (None, None),
+            Self::Bias(bias) => (None, Some(bias.clone())),
             Self::Norm(norm) => {
                 let (scale, shift) = norm.affine()?;
-                Ok((weight.broadcast_mul(&scale.unsqueeze(1)?)?, Some(shift)))
+                (Some(scale), Some(shift))
             }
-        }
+        })
     }
 }
 
@@ -113,27 +111,27 @@ impl Conv2d {
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, h, w, _) = x.dims4()?;
-        let (outputs, inputs, kernel, _) = self.weight.dims4()?;
-        let window = self.padding.window(kernel, self.stride, (h, w));
-        let (oh, ow) = window.output(h, w);
-        let weight = match kernel {
-            1 => self.weight.reshape((outputs, inputs))?,
-            _ => self.weight.permute((0, 2, 3, 1))?.reshape((outputs, kernel * kernel * inputs))?,
-        };
-        let (weight, bias) = self.after.fold(weight)?;
-        let patches = match (kernel, self.stride) {
-            (1, 1) => x.reshape((b * h * w, inputs))?,
-            _ => unfold(x, window)?,
-        };
-        ops::linear(&patches, &weight, bias.as_ref())?.reshape((b, oh, ow, outputs))
+        self.clamped(x, None)
+    }
+
+    /// Followed by `max(·, 0)`.
+    pub(crate) fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        self.clamped(x, Some(f64::INFINITY))
+    }
+
+    /// Followed by a clamp to `[0, ceiling]`, where there is one.
+    pub(crate) fn clamped(&self, x: &Tensor, ceiling: Option<f64>) -> Result<Tensor> {
+        let (_, h, w, _) = x.dims4()?;
+        let window = self.padding.window(self.weight.dim(2)?, self.stride, (h, w));
+        let (scale, shift) = self.after.affine()?;
+        ops::conv2d(x, &self.weight, (scale.as_ref(), shift.as_ref()), window, ceiling)
     }
 }
 
 /// A convolution of each channel with its own kernel: `[b, h, w, c]` to `[b, h', w', c]`.
 pub(crate) struct DepthwiseConv2d {
     weight: Tensor,
-    after: After,
+    norm: FrozenNorm,
     stride: usize,
     padding: Padding,
 }
@@ -148,25 +146,23 @@ impl DepthwiseConv2d {
         p: &Parameters,
     ) -> crate::Result<Self> {
         let weight = p.get("weight", (channels, 1, kernel, kernel), Init::he(kernel * kernel))?;
-        Ok(Self { weight, after: After::Norm(norm), stride, padding })
+        Ok(Self { weight, norm, stride, padding })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// Followed by a clamp to `[0, ceiling]`.
+    pub(crate) fn clamped(&self, x: &Tensor, ceiling: f64) -> Result<Tensor> {
         let (_, h, w, channels) = x.dims4()?;
         let kernel = self.weight.dim(2)?;
         let window = self.padding.window(kernel, self.stride, (h, w));
-        let (weight, bias) = self.after.fold(self.weight.reshape((channels, kernel * kernel))?)?;
-        let y = depthwise(x, &weight.t()?.contiguous()?, window)?;
-        match bias {
-            Some(bias) => y.broadcast_add(&bias),
-            None => Ok(y),
-        }
+        let (scale, shift) = self.norm.affine()?;
+        let weight = self.weight.reshape((channels, kernel * kernel))?.t()?.broadcast_mul(&scale)?;
+        ops::depthwise_conv2d(x, &weight, &shift, window, Some(ceiling))
     }
 }
 
-/// `[b, c, h, w]` pixels as `[b, h, w, c]`.
+/// `[b, c, h, w]` pixels as `[b, h, w, c]`, for a convolution, which reads any strides.
 pub(crate) fn channels_last(pixels: &Tensor) -> Result<Tensor> {
-    pixels.permute((0, 2, 3, 1))?.contiguous()
+    pixels.permute((0, 2, 3, 1))
 }
 
 /// The mean over positions: `[b, h, w, c]` to `[b, c]`.

@@ -13,6 +13,7 @@ typedef unsigned long long u64;
 #define THREADS 256
 #define CHUNK 65536
 #define TILE 4
+#define AT_ONCE 4
 
 struct Half { unsigned short bits; };
 struct Brain { unsigned short bits; };
@@ -51,6 +52,27 @@ __device__ double block_sum(double x) {
     return x;
 }
 
+// The products of rows x with rows y over the elements from `start` to `end`, `DIAGONAL` where the two are the same rows and
+// the upper triangle is enough. Unrolled, so that each thread has enough loads under way to hide the memory's latency.
+template <bool DIAGONAL, typename T>
+__device__ __forceinline__ void products(const T *const x[TILE], const T *const y[TILE], u64 start, u64 end,
+                                         double sums[TILE][TILE]) {
+#pragma unroll(DIAGONAL ? 4 : 2)
+    for (u64 e = start + threadIdx.x; e < end; e += THREADS) {
+        double p[TILE], q[TILE];
+#pragma unroll
+        for (int i = 0; i < TILE; i++) p[i] = x[i] ? widen(x[i][e]) : 0.0;
+#pragma unroll
+        for (int j = 0; j < TILE; j++) q[j] = DIAGONAL ? p[j] : y[j] ? widen(y[j][e]) : 0.0;
+#pragma unroll
+        for (int i = 0; i < TILE; i++)
+#pragma unroll
+            for (int j = DIAGONAL ? i : 0; j < TILE; j++)
+                // A missing row would spread a NaN as 0 * NaN.
+                if (x[i] && (DIAGONAL ? x[j] : y[j])) sums[i][j] = fma(p[i], q[j], sums[i][j]);
+    }
+}
+
 // Block (c, p): the products of chunk c for pair p of tiles, p counting the upper triangle of tiles row by row.
 // partial[(i * k + j) * chunks + c], the upper triangle alone.
 template <typename T>
@@ -68,20 +90,8 @@ __device__ void gram(const u64 *work, unsigned k, unsigned slots, double *partia
         y[i] = b * TILE + i < k ? rows[b * TILE + i] : nullptr;
     }
     double sums[TILE][TILE] = {};
-#pragma unroll 2
-    for (u64 e = start + threadIdx.x; e < end; e += THREADS) {
-        double p[TILE], q[TILE];
-#pragma unroll
-        for (int i = 0; i < TILE; i++) p[i] = x[i] ? widen(x[i][e]) : 0.0;
-#pragma unroll
-        for (int j = 0; j < TILE; j++) q[j] = a == b ? p[j] : y[j] ? widen(y[j][e]) : 0.0;
-#pragma unroll
-        for (int i = 0; i < TILE; i++)
-#pragma unroll
-            for (int j = 0; j < TILE; j++)
-                // A missing row would spread a NaN as 0 * NaN.
-                if (x[i] && y[j] && (a != b || j >= i)) sums[i][j] = fma(p[i], q[j], sums[i][j]);
-    }
+    if (a == b) products<true>(x, x, start, end, sums);
+    else products<false>(x, y, start, end, sums);
 #pragma unroll
     for (int i = 0; i < TILE; i++)
 #pragma unroll
@@ -113,21 +123,31 @@ __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
     const T *const *rows = (const T *const *)rest + (u64)slot * k;
     T *out = (T *)rest[(u64)slots * k + slot];
     const double *coefficients = (const double *)(rest + (u64)slots * k + slots);
-    for (u64 e = start + threadIdx.x; e < end; e += THREADS) {
-        double sum = 0.0;
+    // A few elements a thread, so that as many loads are under way.
+    for (u64 e = start + threadIdx.x; e < end; e += AT_ONCE * THREADS) {
+        double sums[AT_ONCE] = {};
         bool first = true;
         for (unsigned i = 0; i < k; i++) {
-            if (!rows[i]) continue;
-            double product = __dmul_rn(coefficients[i], widen(rows[i][e]));
-            sum = first ? product : __dadd_rn(sum, product);
+            const T *row = rows[i];
+            if (!row) continue;
+            double coefficient = coefficients[i], values[AT_ONCE];
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; u++) values[u] = e + u * THREADS < end ? widen(row[e + u * THREADS]) : 0.0;
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; u++) {
+                double product = __dmul_rn(coefficient, values[u]);
+                sums[u] = first ? product : __dadd_rn(sums[u], product);
+            }
             first = false;
         }
-        narrow(out + e, sum);
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++)
+            if (e + u * THREADS < end) narrow(out + e + u * THREADS, sums[u]);
     }
 }
 
 #define KERNELS(NAME, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                      \
     gram_##NAME(const u64 *work, unsigned k, unsigned slots, double *partial) { gram<T>(work, k, slots, partial); } \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
     blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }

@@ -122,7 +122,7 @@ fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, len: usize) -> Vec<T> {
 }
 
 /// Sums over the rows of a row-major matrix, in row order, in f64.
-fn column_sums<T: Real>(data: &[T], columns: usize) -> Vec<T> {
+pub(super) fn column_sums<T: Real>(data: &[T], columns: usize) -> Vec<T> {
     const BAND: usize = 128;
     let threads = parallel::worth(size_of_val(data));
     // SAFETY: `ColumnSums` writes each element of `out`.

@@ -61,10 +61,19 @@ pub(super) fn multiply<T: Real>(
 
 /// `out ← out + a b`, row-major.
 pub(super) fn add_product<T: Real>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, threads: bool) {
-    // SAFETY: `MaybeUninit<T>` has T's layout; the slice is initialised and `gemm` writes nothing but floats to it.
-    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) };
     // SAFETY: `run` checks the bounds; every element of `out` is initialised.
-    unsafe { run(out, true, T::one(), a, b, threads) }
+    unsafe { run(uninit(out), true, T::one(), a, b, threads) }
+}
+
+/// `out ← a b`, row-major.
+pub(super) fn set_product<T: Real>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, threads: bool) {
+    multiply(uninit(out), T::one(), a, b, threads);
+}
+
+/// Numbers as room for numbers, for functions of this file: they write nothing but floats there.
+fn uninit<T: Real>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: `MaybeUninit<T>` has T's layout, and whatever is written there here is a float.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) }
 }
 
 /// # Safety

@@ -4,21 +4,35 @@
 //! On other devices each op is composed of candle's differentiable operations, to the same definition. The 16-bit types are
 //! computed in f32 and rounded once, on every device. Results have the same bits under any number of threads.
 
+mod add_relu;
 mod attention;
+mod clamp;
+mod conv;
+mod depthwise;
 mod embedding;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod matmul;
+mod patches;
+mod pool;
 mod real;
 mod softmax;
+mod window;
 
+pub use add_relu::add_relu;
 pub use attention::attention;
+pub use conv::conv2d;
+pub use depthwise::depthwise_conv2d;
 pub use embedding::embedding;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use pool::max_pool2d;
 pub use softmax::{log_softmax, softmax};
+pub use window::Window;
+
+use linear::column_sums;
 
 use candle_core::{DType, Result, Tensor, bail};
 

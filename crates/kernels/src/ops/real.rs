@@ -18,6 +18,9 @@ pub(super) trait Real: Element {
     /// 1 / √self.
     fn rsqrt(self) -> Self;
 
+    /// Whether self is a NaN.
+    fn not_a_number(self) -> bool;
+
     /// self · b + c.
     fn multiply_add<S: Simd>(self, b: Self, c: Self) -> Self;
 
@@ -83,6 +86,11 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn not_a_number(self) -> bool {
+        self.is_nan()
+    }
+
+    #[inline(always)]
     fn multiply_add<S: Simd>(self, b: Self, c: Self) -> Self {
         if S::FMA { self.mul_add(b, c) } else { self * b + c }
     }
@@ -120,6 +128,11 @@ impl Real for f64 {
     #[inline(always)]
     fn rsqrt(self) -> Self {
         1.0 / self.sqrt()
+    }
+
+    #[inline(always)]
+    fn not_a_number(self) -> bool {
+        self.is_nan()
     }
 
     #[inline(always)]

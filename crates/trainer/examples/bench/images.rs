@@ -1,0 +1,48 @@
+//! From JPEG files to a batch of normalised pixels.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use balgrad_data::{ImageSource, decode_for};
+use balgrad_encoders::Expects;
+use candle_core::Device;
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::Job;
+
+const SIZE: usize = 224;
+const BATCH: usize = 32;
+
+/// `images FOLDER`: every JPEG of a folder, decoded, resized to 224 and normalised, in batches.
+pub(crate) fn images(arguments: &[String]) -> Result<Job> {
+    let folder = arguments.first().context("images FOLDER")?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
+    files.sort();
+    let difference = difference(&files, &std::fs::read(Path::new(folder).join("reference.rgb"))?)?;
+    let expects = Expects::Pixels { size: SIZE, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    let iterate = move || {
+        for batch in files.chunks(BATCH) {
+            let images = batch.par_iter().map(|path| image(path)).collect::<Result<Vec<_>>>()?;
+            let bytes: Vec<Option<&[u8]>> = images.iter().map(|image| Some(image.as_raw().as_slice())).collect();
+            std::hint::black_box(expects.pixels(&bytes, &Device::Cpu)?);
+        }
+        Ok(())
+    };
+    Ok(Job { difference, ..Job::on(0, iterate) })
+}
+
+fn image(path: &Path) -> Result<RgbImage> {
+    Ok(decode_for(&ImageSource::File(path.to_owned()), SIZE as u32)?)
+}
+
+/// Mean absolute difference from the peer's pixels, in parts of their range.
+fn difference(files: &[PathBuf], reference: &[u8]) -> Result<f64> {
+    let (mut sum, mut count) = (0, 0);
+    for (path, reference) in files.iter().zip(reference.chunks_exact(3 * SIZE * SIZE)) {
+        sum += image(path)?.iter().zip(reference).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>();
+        count += reference.len();
+    }
+    Ok(sum as f64 / count as f64 / 255.0)
+}

@@ -1,0 +1,108 @@
+//! `gram` and `blend` beside a copy and plain tensor operations, and whole aggregations.
+
+use anyhow::{Context, Result};
+use balgrad::aggregate::{Aggregator, Round};
+use balgrad::methods::{pcgrad::PcGrad, upgrad::UpGrad};
+use balgrad_kernels::Row;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::Job;
+
+/// Parameters of the model whose gradients are reduced.
+const PARAMETERS: usize = 25_000_000;
+const OBJECTIVES: usize = 3;
+const COEFFICIENTS: [f64; OBJECTIVES] = [1.0, 0.5, -0.25];
+
+/// Gradients of all objectives in so many tensors: numbers in [−1, 1).
+fn gradients(tensors: usize) -> Result<Vec<Vec<Option<Tensor>>>> {
+    let each = PARAMETERS / tensors;
+    let number = |objective: usize, tensor: usize, i: usize| {
+        let mixed = ((i + 97 * tensor) as u32).wrapping_mul(2_654_435_761);
+        let bits = mixed.wrapping_add(objective as u32 * 40_503).wrapping_mul(2_246_822_519);
+        bits as f32 / (1u64 << 31) as f32 - 1.0
+    };
+    let gradient = |objective: usize, tensor: usize| -> candle_core::Result<Option<Tensor>> {
+        let values: Vec<f32> = (0..each).into_par_iter().map(|i| number(objective, tensor, i)).collect();
+        Tensor::from_vec(values, each, &Device::Cpu).map(Some)
+    };
+    let row = |objective: usize| (0..tensors).map(|tensor| gradient(objective, tensor)).collect();
+    Ok((0..OBJECTIVES).map(row).collect::<candle_core::Result<_>>()?)
+}
+
+fn on_rows(f: impl Fn(&[Row<'_>]) -> candle_core::Result<()> + 'static) -> Result<Job> {
+    let gradients = gradients(1)?;
+    Ok(Job::on(OBJECTIVES * PARAMETERS, move || Ok(f(&gradients.iter().map(Vec::as_slice).collect::<Vec<_>>())?)))
+}
+
+/// A copy between two warm buffers, with as many threads: one read and one write of `PARAMETERS` numbers.
+pub(crate) fn copy(_: &[String]) -> Result<Job> {
+    let from = vec![1f32; PARAMETERS];
+    let mut to = vec![0f32; PARAMETERS];
+    let piece = PARAMETERS.div_ceil(rayon::current_num_threads());
+    Ok(Job::on(2 * PARAMETERS, move || {
+        to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| to.copy_from_slice(from));
+        std::hint::black_box(&mut to);
+        Ok(())
+    }))
+}
+
+pub(crate) fn gram(_: &[String]) -> Result<Job> {
+    on_rows(|rows| balgrad_kernels::gram(rows).map(|sums| drop(std::hint::black_box(sums))))
+}
+
+pub(crate) fn blend(_: &[String]) -> Result<Job> {
+    on_rows(|rows| balgrad_kernels::blend(rows, &COEFFICIENTS).map(drop))
+}
+
+/// The Gram matrix in candle's operations, in f32.
+pub(crate) fn plain_gram(_: &[String]) -> Result<Job> {
+    on_rows(|rows| {
+        let mut sum = 0.0;
+        for i in 0..rows.len() {
+            for j in i..rows.len() {
+                for (a, b) in rows[i].iter().flatten().zip(rows[j].iter().flatten()) {
+                    sum += (a * b)?.sum_all()?.to_scalar::<f32>()?;
+                }
+            }
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    })
+}
+
+/// The blended gradient in candle's operations.
+pub(crate) fn plain_blend(_: &[String]) -> Result<Job> {
+    on_rows(|rows| {
+        let terms = rows.iter().zip(COEFFICIENTS).flat_map(|(row, c)| row.iter().flatten().map(move |g| g * c));
+        let mut sum: Option<Tensor> = None;
+        for term in terms {
+            sum = Some(match sum {
+                None => term?,
+                Some(sum) => (sum + term?)?,
+            });
+        }
+        drop(std::hint::black_box(sum));
+        Ok(())
+    })
+}
+
+/// Gram matrix, the rule's weights, blended gradient.
+pub(crate) fn aggregate(arguments: &[String]) -> Result<Job> {
+    let mut rule: Box<dyn Aggregator> = match arguments.first().map(String::as_str) {
+        Some("upgrad") => Box::new(UpGrad),
+        Some("pcgrad") => Box::new(PcGrad),
+        other => anyhow::bail!("aggregate: expected upgrad or pcgrad, found {other:?}"),
+    };
+    let gradients = gradients(100)?;
+    let mut step = 0;
+    let iterate = move || {
+        let rows: Vec<Row<'_>> = gradients.iter().map(Vec::as_slice).collect();
+        let gram = balgrad_kernels::gram(&rows)?;
+        let weights = rule.weights(&Round { gram: &gram, losses: &[1.0; OBJECTIVES], step, epoch: 0, seed: 0 });
+        step += 1;
+        balgrad_kernels::blend(&rows, &weights)?.pop().flatten().context("no gradient")?;
+        Ok(())
+    };
+    Ok(Job::on(OBJECTIVES * PARAMETERS, iterate))
+}
