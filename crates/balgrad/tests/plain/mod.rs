@@ -4,6 +4,7 @@
 pub mod differences;
 pub mod gradients;
 pub mod model;
+pub mod table;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
