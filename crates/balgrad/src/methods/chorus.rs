@@ -20,7 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "chorus",
     about: "own losses and mutual learning in one pass, and the answer of all heads together",
     paper: "this project",
-    when: "TODO",
+    when: "first of all methods that train a fused head: one backward pass, and the heads together lose least when a modality is missing",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::All,
