@@ -8,7 +8,8 @@
 //!
 //! Deviations. The paper trains every head apart to measure `G` and `O`; here they are those of the heads as they train
 //! together. Public code takes `|G_k|`, which rewards a head that got worse, and sums losses over different numbers of
-//! batches; here losses are means. A super-epoch is 5 epochs (paper: 10, in longer runs). A training loss is the mean
+//! batches; here losses are means. A super-epoch is 2 epochs (paper: 10, in longer runs): of 15 epochs measured every 5
+//! no head has gained since the last time, and the weights stay uniform. A training loss is the mean
 //! over the steps of the last epoch; the first measurement is taken after the first epoch.
 
 use candle_core::Result;
@@ -27,7 +28,7 @@ pub(super) static ENTRY: Entry = Entry {
     prediction: Prediction::Fused,
     settings: &[Setting {
         name: "super_epoch",
-        default: "5",
+        default: "2",
         kind: Kind::Count { min: 1, max: 1_000_000 },
         about: "epochs between measurements",
     }],
