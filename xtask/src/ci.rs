@@ -41,7 +41,7 @@ const CHECKS: &[Check] = &[
 
 const LINTS: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--lib"];
-const LAWS: &[&str] = &["test", "--workspace", "--test", "laws", "--test", "aggregators"];
+const LAWS: &[&str] = &["test", "--workspace", "--test", "laws", "--test", "evidence", "--test", "aggregators"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let full = match args {

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod datasets;
+mod optimisers;
 mod reproduce;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "bench", about: bench::ABOUT, run: bench::run },
     Command { name: "ci", about: ci::ABOUT, run: ci::run },
+    Command { name: "optimisers", about: optimisers::ABOUT, run: optimisers::run },
     Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
     Command {
         name: "datasets",

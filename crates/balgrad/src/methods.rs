@@ -96,6 +96,8 @@ pub struct Entry {
     pub about: &'static str,
     /// Authors, title or venue, year.
     pub paper: &'static str,
+    /// Where it is worth trying: the sentence "use it …" goes on with this.
+    pub when: &'static str,
     /// Forward and backward passes of a step, such as `1F 3B`.
     pub cost: &'static str,
     /// Whether the own heads `f_m` learn; if not, a modality is viewed through the fused head.

@@ -5,11 +5,12 @@ mod plain;
 
 use std::collections::BTreeMap;
 
-use balgrad::{Balancer, EpochSummary, Granularity, Value, find};
+use balgrad::{Balancer, EpochSummary, Granularity, Role, Value, find};
+use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
 use candle_core::DType;
 use plain::cross_entropy;
 use plain::gradients::{Expected, assert_close, combine, own, task};
-use plain::model::{Gradient, Model, blocks};
+use plain::model::{Gradient, Model, blocks, matrix};
 
 fn balancer(name: &str, given: &[(&str, &str)], vars: &[candle_core::Var]) -> Balancer {
     let given: BTreeMap<String, Value> = given.iter().map(|(k, v)| ((*k).to_owned(), Value::parse(v))).collect();
@@ -59,6 +60,7 @@ fn mmpareto_is_the_shortest_vector_at_the_length_of_the_sum() {
     for model in problems(200) {
         let (g_t, g_own) = (task(&model), [own(&model, 0), own(&model, 1)]);
         let mut terms = [([1.0; 5], &g_t), ([1.0; 5], &g_own[0]), ([1.0; 5], &g_own[1])];
+        let mut lengths = [1.0; 2];
         for m in 0..2 {
             let tower = [2 * m, 2 * m + 1];
             let inner =
@@ -72,17 +74,28 @@ fn mmpareto_is_the_shortest_vector_at_the_length_of_the_sum() {
                 alpha = grid.min_by(|a, b| length(*a).total_cmp(&length(*b))).unwrap();
             }
             let stretch = ((t + o + 2.0 * both).max(0.0).sqrt() / (2.0 * length(alpha))).max(1.0);
-            terms[0].0[m] = 1.5 * 2.0 * alpha * stretch;
-            terms[1 + m].0[m] = 1.5 * 2.0 * (1.0 - alpha) * stretch;
+            terms[0].0[m] = 2.0 * alpha;
+            terms[1 + m].0[m] = 2.0 * (1.0 - alpha);
+            lengths[m] = 1.5 * stretch;
         }
-        let mut expected = combine(&terms);
-        // The grid is as fine as 1e-5 of the weights.
-        expected.size.iter_mut().for_each(|s| *s *= 4.0);
-        let vars = model.vars(DType::F32);
-        let mut b = balancer("mmpareto", &[], &vars);
-        let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
-        assert_close(&model, &vars, &store, &expected, "mmpareto");
-        assert_eq!(b.report().passes, 2);
+        for apply in ["gradient", "step"] {
+            let mut terms = terms;
+            if apply == "gradient" {
+                terms.iter_mut().for_each(|(c, _)| (0..2).for_each(|m| c[m] *= lengths[m]));
+            }
+            let mut expected = combine(&terms);
+            // The grid is as fine as 1e-5 of the weights.
+            expected.size.iter_mut().for_each(|s| *s *= 4.0);
+            let vars = model.vars(DType::F32);
+            let mut b = balancer("mmpareto", &[("apply", apply)], &vars);
+            let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+            assert_close(&model, &vars, &store, &expected, "mmpareto");
+            for (m, length) in lengths.iter().enumerate() {
+                let scale = b.step_scale(Role::Tower(m));
+                let expected = if apply == "step" { *length } else { 1.0 };
+                assert!((scale - expected).abs() < 1e-3 * expected, "{scale} against {expected}");
+            }
+        }
     }
     assert!(conflicts > 30, "only {conflicts} conflicts");
 }
@@ -165,4 +178,76 @@ fn g_blending_does_not_reward_a_head_that_got_worse() {
     for row in &mix.coefficients {
         assert!(row[1] == 0.0 && (row[0] - 0.5).abs() < 1e-9 && (row[2] - 0.5).abs() < 1e-9, "{row:?}");
     }
+}
+
+/// Losses are means over an epoch's steps, whatever their number (a public port sums them).
+#[test]
+fn g_blending_measures_overfitting_by_means() {
+    let before = Model::random(3, 3, false, false, false);
+    let mut after = before.clone();
+    (4..9).for_each(|i| after.parameters[i] = after.parameters[i].scale(0.2));
+    let losses = |model: &Model| {
+        let z = model.logits();
+        [&z.fused, &z.own[0], &z.own[1]].map(|z| cross_entropy(z, &model.truth).0)
+    };
+    let val = [[2.0, 2.1, 2.2], [1.7, 2.0, 1.9]];
+    let mut state = None;
+    // Five steps in the first epoch, two in the second.
+    for (epoch, (model, steps)) in [(&before, 5), (&after, 2)].into_iter().enumerate() {
+        let vars = model.vars(DType::F32);
+        let mut b = balancer("g-blending", &[("super_epoch", "1")], &vars);
+        state.iter().for_each(|state| b.restore(state).unwrap());
+        for _ in 0..steps {
+            b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+        }
+        let val_loss = vec![Some(val[epoch][1]), Some(val[epoch][2])];
+        let fused_val_loss = Some(val[epoch][0]);
+        b.epoch_ended(&EpochSummary { epoch: epoch + 1, val_loss, fused_val_loss, ..EpochSummary::default() }).unwrap();
+        state = Some(b.state());
+    }
+    let (t0, t1) = (losses(&before), losses(&after));
+    let ratios = [0, 1, 2].map(|k: usize| {
+        let overfitting: f64 = (val[1][k] - t1[k]) - (val[0][k] - t0[k]);
+        (val[0][k] - val[1][k]) / overfitting.max(1e-3).powi(2)
+    });
+    assert!((0..3).any(|k| (val[1][k] - t1[k]) - (val[0][k] - t0[k]) > 0.05), "nobody overfits here");
+    let sum: f64 = ratios.iter().sum();
+    let vars = before.vars(DType::F32);
+    let mut b = balancer("g-blending", &[("super_epoch", "1")], &vars);
+    b.restore(&state.unwrap()).unwrap();
+    b.backward(&before.outputs(&vars, false).unwrap(), &before.labels(DType::F32)).unwrap();
+    for row in &b.report().mix.as_ref().unwrap().coefficients {
+        let near = row.iter().zip(ratios).all(|(w, r)| (w - r / sum).abs() < 1e-5);
+        assert!(near, "{row:?} against {:?}", ratios.map(|r| r / sum));
+    }
+}
+
+/// Adam divides a constant factor on a gradient out again; on the step it acts (MSLR's fork multiplies the gradient).
+#[test]
+fn adam_cancels_a_factor_on_the_gradient_but_not_on_the_step() {
+    let moved = |method: &str, given: &[(&str, &str)]| {
+        let model = Model::random(8, 3, false, false, false);
+        let vars = model.vars(DType::F32);
+        let parameter = |(i, var): (usize, &candle_core::Var)| Parameter {
+            name: i.to_string(),
+            var: var.clone(),
+            lr_scale: 1.0,
+            weight_decay: 0.0,
+        };
+        let adam = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+        let mut optimizer = Optimizer::new(vars.iter().enumerate().map(parameter).collect(), adam).unwrap();
+        let mut b = balancer(method, given, &vars);
+        for _ in 0..3 {
+            let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();
+            let tower = |name: &str| if name == "0" || name == "1" { b.step_scale(Role::Tower(0)) } else { 1.0 };
+            optimizer.step(&store, 1e-4, &tower).unwrap();
+        }
+        matrix(vars[0].as_tensor()).zip(&model.parameters[0], |a, b| a - b).norm()
+    };
+    let half = [("rule", "constant"), ("r0_image", "0.5"), ("r0_text", "1")];
+    let plain = moved("joint", &[]);
+    let on_gradient = moved("mslr", &[half.as_slice(), &[("apply", "gradient")]].concat());
+    let on_step = moved("mslr", &[half.as_slice(), &[("apply", "step")]].concat());
+    assert!((on_gradient / plain - 1.0).abs() < 0.01, "{on_gradient} against {plain}");
+    assert!((on_step / plain - 0.5).abs() < 0.01, "{on_step} against {plain}");
 }

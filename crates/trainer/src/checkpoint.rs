@@ -22,12 +22,15 @@ pub struct Progress {
     /// The epoch whose weights are kept, 1-based; 0 before the first validation.
     pub best_epoch: usize,
     /// Its validation score.
+    #[serde(with = "bits")]
     pub best_score: f64,
-    /// Validation metrics of that epoch.
-    pub best_val: serde_json::Value,
+    /// Validation metrics of that epoch, as the JSON text that results show.
+    pub best_val: String,
     /// Sums over the batches of the current epoch: the training loss, and the number of samples.
+    #[serde(with = "bits")]
     pub loss_sum: f64,
     /// Samples in `loss_sum`.
+    #[serde(with = "bits")]
     pub loss_count: f64,
     /// Bytes of metrics.jsonl that belong to the run so far.
     pub metrics_bytes: u64,
@@ -40,6 +43,20 @@ pub struct Progress {
     pub rehearsals: Vec<(usize, usize)>,
     /// Cosines between task and KL gradient so far, per modality: counts per bin before and after projection.
     pub conflict: Vec<ConflictCounts>,
+}
+
+/// A number as its bits: the JSON reader may lose the last one, and with it a tie between two epochs.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
 }
 
 /// Histogram of cosines of one modality.

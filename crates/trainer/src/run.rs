@@ -371,7 +371,7 @@ impl<'a> Trained<'a> {
             "peak_rss_bytes": peak_memory(),
             "metric": metric,
             "best_epoch": progress.best_epoch,
-            "val": progress.best_val,
+            "val": serde_json::from_str::<Value>(&progress.best_val).unwrap_or_default(),
             "steps_per_second": if progress.seconds > 0.0 { steps / progress.seconds } else { 0.0 },
             "nan_steps": progress.nan_steps,
             "parameters": stage.parameters.count(),

@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
         if better && self.progress.epoch > self.prelude {
             self.progress.best_epoch = self.progress.epoch;
             self.progress.best_score = score.unwrap_or(f64::MIN);
-            self.progress.best_val = val.into();
+            self.progress.best_val = Value::Object(val).to_string();
             self.best = self.weights()?;
         }
         self.answer(requests)?;

@@ -169,16 +169,8 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn a_run_that_was_stopped_goes_on_bit_for_bit() {
     let world = World::new();
-    // What a method remembers, and what the loop keeps for it: a teacher, rehearsals, whose turn it is.
-    let methods = [
-        ("balgrad", "method.refresh=2", 0),
-        ("agm", "method.alpha=1", 0),
-        ("mslr", "method.rule=dynamic", 1),
-        ("umt", "method.teacher_epochs=1", 1),
-        ("resampling", "method.warm_up=1", 1),
-        ("mla", "lr=0.001", 0),
-        ("pmr", "method.epochs=9", 1),
-    ];
+    // Killed for real; `tests/methods.rs` stops every method in every place.
+    let methods = [("balgrad", "method.refresh=2", 0), ("resampling", "method.warm_up=1", 1)];
     for (method, set, epochs) in methods {
         let whole = format!("whole-{method}");
         assert_eq!(code(&world.train(&whole, &["--method", method, "--set", set])), 0);

@@ -271,11 +271,26 @@ fn methods_are_ranked_and_modalities_weighed() {
     let page = report::html(&collected, &summary);
     let ranking = page.split("<h3>Ranking</h3>").nth(1).unwrap().split("</table>").next().unwrap();
     assert!(ranking.contains("#1</small>") && ranking.contains("#2</small>") && !ranking.contains("#3"));
-    assert!(ranking.contains("<td>1.50</td>") && ranking.contains("<td>1.00</td>"), "{ranking}");
+    assert!(ranking.contains("<td>1F 3B</td><td>1.50</td>") && ranking.contains("<td>1F 1B</td><td>1.00</td>"));
     let weighed = page.split("<h3>What each modality contributes</h3>").nth(1).unwrap();
     // Seeds 0, 1 and 2 of the first method: 25, 35 and 45 points.
     let values = "<td>35.0</td><td>-12.5</td><td>10.0</td><td>1.50</td><td>-0.50</td>";
     assert!(weighed.split("</table>").next().unwrap().contains(values), "{weighed}");
+}
+
+/// Of many methods a plot of lines shows those that an eye can tell apart, the references among them.
+#[test]
+fn a_plot_of_lines_stays_readable() {
+    let root = tempfile::tempdir().unwrap();
+    let mut methods = METHODS.to_vec();
+    methods.extend(["ogm", "pmr", "umt", "mla", "lfm"]);
+    synthetic::write(root.path(), &Data::emoji(), &methods);
+    let (collected, summary) = of(root.path());
+    let page = report::html(&collected, &summary);
+    let plot = page.split("As more samples lose a modality").nth(1).unwrap().split("Who learns when").next().unwrap();
+    let legend = plot.split("</ul>").next().unwrap();
+    let drawn: Vec<&&str> = methods.iter().filter(|m| legend.contains(&format!(">{m}<"))).collect();
+    assert!(drawn.len() == 10 && drawn.contains(&&"joint") && drawn.contains(&&"balgrad"), "{drawn:?}\n{legend}");
 }
 
 #[test]

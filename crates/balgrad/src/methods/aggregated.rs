@@ -1,9 +1,9 @@
 //! The adapter that makes a multi-objective aggregator a balancing method.
 //!
 //! Objectives: the task, each modality's own loss, and mutual learning `kl = Σ_m KL(sg[p_other] ‖ p_m)`, so that
-//! `k = M + 2` (one less where there is a single modality). The towers together are the shared parameters: one Gram matrix over all of them, one weight per
-//! objective. Own heads and the fused head are each reached by few objectives and get the plain sum, except from
-//! rules that weigh losses rather than gradients: those weigh them everywhere.
+//! `k = M + 2` (one less where there is a single modality). The towers together are the shared parameters: one Gram
+//! matrix over all of them, one weight per objective. Own heads and the fused head are each reached by few objectives
+//! and get the plain sum, except from rules that weigh losses rather than gradients: those weigh them everywhere.
 
 use candle_core::Result;
 
@@ -18,6 +18,7 @@ pub(super) const fn entry() -> Entry {
         name: "",
         about: "",
         paper: "",
+        when: "",
         cost: "1F (M + 2)B",
         trains_heads: true,
         prediction: Prediction::Fused,

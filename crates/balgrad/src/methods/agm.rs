@@ -10,9 +10,11 @@
 //! factor `k_m` on tower `m`. Otherwise, with both padded forwards keeping their gradient,
 //! `∇_m = ½(k_v + k_l)·∇_m L + ½(k_m − k_other)·∇_m ⟨sg[∂L/∂z], z(m alone)⟩`: a second objective.
 //!
-//! Deviations. The fused head itself is not modulated. Multi-label: binary cross-entropy takes the place of
-//! cross-entropy. Three and more modalities: `c_other` is the mean of the others, additive fusions only. `apply = step`
-//! needs additive logits too: elsewhere the factors act on the gradient. The first step has no running mean: `k = 1`.
+//! Deviations. The fused head itself is not modulated (public code: its rows too, since a hook on `z̃_m` scales all
+//! that flows through). A silent modality is an embedding of zeros (public code: an input of zeros). Multi-label:
+//! binary cross-entropy takes the place of cross-entropy. Three and more modalities: `c_other` is the mean of the
+//! others, additive fusions only. `apply = step` needs additive logits too: elsewhere the factors act on the gradient.
+//! The first step has no running mean: `k = 1` (public code: a mean of 0).
 
 use candle_core::{Error, Result, Tensor, Var};
 
@@ -23,7 +25,8 @@ pub(super) static ENTRY: Entry = Entry {
     name: "agm",
     about: "scales the gradient into each modality's Shapley logits by how far it is ahead of its running mean",
     paper: "Li et al., ICCV 2023",
-    cost: "1F 1B; fusions that are not additive 3F 2B",
+    when: "as OGM, where the fusion is not additive, or where who leads changes from batch to batch",
+    cost: "1F 1B; fusions that are not additive 1F 2B",
     trains_heads: false,
     prediction: Prediction::Fused,
     settings: &[

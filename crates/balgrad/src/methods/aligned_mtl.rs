@@ -14,6 +14,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "aligned-mtl",
     about: "aligns the principal components of the gradients, so that none dominates",
     paper: "Senushkin et al., CVPR 2023",
+    when: "where gradients are nearly dependent and one direction would dominate",
     build: |_| Box::new(Aggregated(AlignedMtl)),
     ..entry()
 };

@@ -1,13 +1,14 @@
 //! AMCo (Zhou et al., "Adaptive Mask Co-optimization for Modal Dependence in Multimodal Learning", ICASSP 2023).
 //!
-//! The fused head's views of all modalities are laid side by side under one softmax; a modality that holds more than `σ` of
-//! it is *dependent*, and in the next step part of its class channels is taken out of the fused logits: `⌊C sin(π/2 ·
-//! min(ε, t)/ε)⌋` of `C`, drawn anew each step, `t` the progress of the run. The loss is `CE` of the masked fused logits and of
-//! every view.
+//! The fused head's views of all modalities are laid side by side under one softmax; a modality that holds more than
+//! `σ` of it is *dependent*, and in the next step part of its class channels is taken out of the fused logits: `⌊C
+//! sin(π/2 · min(ε, t)/ε)⌋` of `C`, drawn anew each step, `t` the progress of the run. The loss is `CE` of the masked
+//! fused logits and of every view.
 //!
-//! Deviations. Where the fusion is not additive the views are those of each modality alone, and the masked channels of such
-//! a view are subtracted all the same. The paper's `α` is read by public code and used nowhere; it has no setting here.
-//! Without `Balancer::lasting` nothing is masked.
+//! Deviations. Where the fusion is not additive the views are those of each modality alone, and the masked channels of
+//! such a view are subtracted all the same. `t` is the progress of the run (public code: a sum that starts anew each
+//! epoch). The paper's `α` is read by public code and used nowhere; it has no setting here. Without `Balancer::lasting`
+//! nothing is masked.
 
 use candle_core::{DType, Result, Tensor};
 use rand::seq::SliceRandom;
@@ -19,6 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "amco",
     about: "takes class channels of a modality out of the fused logits that hold too much of the prediction",
     paper: "Zhou et al., ICASSP 2023",
+    when: "where one modality holds most of the prediction and there are many classes to mask",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

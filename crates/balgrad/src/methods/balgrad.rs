@@ -12,6 +12,9 @@
 //!
 //! Both losses live in disjoint blocks per modality, so three backward passes give all gradients.
 //!
+//! With `refresh = n` coefficients are kept for `n` steps, and the steps between take the gradient of the one scalar
+//! `L_T + Σ_m (λ_uni L_m + C_m L_kl^m)`: on towers and fused head the same, on own heads with `p_m` too.
+//!
 //! Declared choices (no official code was found; each is a setting): direction of the KL (mutual, stop-gradient),
 //! share by gradient norm, projection per tower, `λ_uni = λ_kl = 1`, temperature 1. Multi-label: mean over labels of
 //! the Bernoulli divergence. Three and more modalities: the mean of the divergences from the others.
@@ -30,6 +33,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "balgrad",
     about: "reweights the KL gradients between modalities and projects conflicting task gradients off them",
     paper: "Kwon et al., NAACL 2025",
+    when: "where a modality may be missing or noisy and own heads are welcome; with modality dropout it is better still",
     cost: "1F 3B; scope = representation 1F 3B of the heads and 1B of the towers; refresh = n 1F 1B between",
     trains_heads: true,
     prediction: Prediction::Fused,

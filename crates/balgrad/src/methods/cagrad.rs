@@ -1,8 +1,8 @@
 //! CAGrad, conflict-averse gradient descent (Liu et al., NeurIPS 2021).
 //!
-//! With `g_0` the mean gradient: the direction within `c‖g_0‖` of `g_0` that improves the worst objective most. Its dual
-//! is `min_w ⟨g_w, g_0⟩ + c‖g_0‖‖g_w‖` over the simplex, `g_w = Σ w_i g_i`, and
-//! `d = g_0 + c‖g_0‖/‖g_w‖ · g_w`; `d = 0` where `g_w = 0` (Pareto stationary).
+//! With `g_0` the mean gradient: the direction within `c‖g_0‖` of `g_0` that improves the worst objective most. Its
+//! dual is `min_w ⟨g_w, g_0⟩ + c‖g_0‖‖g_w‖` over the simplex, `g_w = Σ w_i g_i`, and `d = g_0 + c‖g_0‖/‖g_w‖ · g_w`; `d
+//! = 0` where `g_w = 0` (Pareto stationary).
 //!
 //! The dual is solved exactly instead of by a general solver: since `‖g_w‖ = min_t ½(‖g_w‖²/t + t)`, it is a quadratic
 //! programme for each `t`, whose solution must have `‖g_w‖ = t`, and `t` is found by bisection.
@@ -19,6 +19,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "cagrad",
     about: "near the mean gradient, the direction that serves the worst objective best",
     paper: "Liu et al., NeurIPS 2021",
+    when: "where the mean should be followed, but no objective be left behind",
     settings: &[Setting {
         name: "c",
         default: "0.4",

@@ -1,14 +1,17 @@
-//! CGGM, classifier-guided gradient modulation (Guo et al., "Classifier-guided Gradient Modulation for Enhanced Multimodal
-//! Learning", NeurIPS 2024).
+//! CGGM, classifier-guided gradient modulation (Guo et al., "Classifier-guided Gradient Modulation for Enhanced
+//! Multimodal Learning", NeurIPS 2024).
 //!
 //! Each modality's own head learns to classify the embedding without teaching its tower. With `Δ_m` the change of its
 //! accuracy over a step, tower `m` is scaled by `k_m = ρ (ΣΔ − Δ_m) / ΣΔ`, held within `[0, ρ]`: whoever improved most
-//! is slowed most. The loss `λ/M · (Σ|k_m| − Σ k_m cos(∇_m, ∇))` turns each classifier's gradient towards the fused one's.
+//! is slowed most. The loss `λ/M · (Σ|k_m| − Σ k_m cos(∇_m, ∇))` turns each classifier's gradient towards the fused
+//! one's.
 //!
-//! Deviations. `∇_m` and `∇` are gradients with respect to the logits, `p − y` over the batch, the part of both classifiers'
-//! gradients that has the same shape for any fusion, and that of the loss is then a first-order one (public code takes the
-//! cosine of *weights*). Where `|ΣΔ| < 1e-3` the last `k` stays (public code divides); this loss uses this step's
-//! `k` (public code: the last step's). The accuracy is the batch's; multi-label: the part of labels that are right.
+//! Deviations. `∇_m` and `∇` are gradients with respect to the logits, `p − y` over the batch, the part of both
+//! classifiers' gradients that has the same shape for any fusion, and that of the loss is then a first-order one
+//! (public code takes the cosine of *weights*, which is a number without gradient). Factors are held within `[0, ρ]`
+//! (public code: as they come, below 0 too). Where `|ΣΔ| < 1e-3` the last `k` stays (public code divides); this loss
+//! uses this step's `k` (public code: the last step's). The accuracy is the batch's; multi-label: the part of labels
+//! that are right.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -20,6 +23,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "cggm",
     about: "slows the tower whose classifier improved most, and aligns the classifiers' gradients",
     paper: "Guo et al., NeurIPS 2024",
+    when: "where batches are large enough for a batch's accuracy to mean something",
     cost: "1F 3B",
     trains_heads: true,
     prediction: Prediction::Fused,

@@ -1,15 +1,15 @@
-//! Chorus: everyone learns, everyone teaches, everyone answers. Our own rule, for what every balancing rule gives away: a
-//! fused head that trusts one modality, while own heads that were trained beside it stay silent.
+//! Chorus: everyone learns, everyone teaches, everyone answers. Our own rule, for what every balancing rule gives away:
+//! a fused head that trusts one modality, while own heads that were trained beside it stay silent.
 //!
 //! `L = CE(z) + Σ_m CE(z_m) + λ Σ_m mean_{n≠m} t_n KL(sg[p_n] ‖ p_m)`: the objectives of BalGrad, without its
-//! coefficients, so that one backward pass serves all, as for `joint`. The answer is the mean of the probabilities of the
-//! fused head and of all own heads: a head that has lost its modality says little, and is outvoted. Modality dropout teaches
-//! the fused head the same; the two add up.
+//! coefficients, so that one backward pass serves all, as for `joint`. The answer is the mean of the probabilities of
+//! the fused head and of all own heads: a head that has lost its modality says little, and is outvoted. Modality
+//! dropout teaches the fused head the same; the two add up.
 //!
-//! `t_n = 1`, or with `trust = validation` the part of what modality `n`'s own head learnt since the first step that holds
-//! on the validation split, `(L⁰_n − L_n^val) / (L⁰_n − L_n^train)` within [0, 1], measured once an epoch and 0 until then:
-//! a modality that is merely memorised teaches nobody. That needs `EpochSummary::val_loss`, the own heads' losses. How both
-//! compare stands in the results: trust of that kind did not pay on the bundled tasks.
+//! `t_n = 1`, or with `trust = validation` the part of what modality `n`'s own head learnt since the first step that
+//! holds on the validation split, `(L⁰_n − L_n^val) / (L⁰_n − L_n^train)` within [0, 1], measured once an epoch and 0
+//! until then: a modality that is merely memorised teaches nobody. That needs `EpochSummary::val_loss`, the own heads'
+//! losses. How both compare stands in the results: trust of that kind did not pay on the bundled tasks.
 
 use candle_core::{Result, Tensor};
 
@@ -20,6 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "chorus",
     about: "own losses and mutual learning in one pass, and the answer of all heads together",
     paper: "this project",
+    when: "first of all methods that train a fused head: one backward pass, and the heads together lose least when a modality is missing",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::All,

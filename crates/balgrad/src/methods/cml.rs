@@ -4,8 +4,8 @@
 //! their embeddings silent before the fused head; with `z_0 = z, z_1, …` the logits so far, the loss is
 //! `mean_k CE(z_k) + λ Σ_k mean relu(conf_{k+1} − conf_k)`, `conf` the largest probability.
 //!
-//! Deviations. The penalty is taken per sample, as in the paper (public code takes it of the batch's sum). Multi-label: the
-//! mean over labels of the likelier outcome's probability.
+//! Deviations. The penalty is taken per sample, as in the paper (public code takes it of the batch's sum). Multi-label:
+//! the mean over labels of the likelier outcome's probability.
 
 use candle_core::{Result, Tensor};
 use rand::seq::SliceRandom;
@@ -18,6 +18,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "cml",
     about: "confidence must not rise when a modality is taken away",
     paper: "Ma et al., ICML 2023",
+    when: "where confidence is acted on: an answer from less should not be surer",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

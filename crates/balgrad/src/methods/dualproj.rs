@@ -1,8 +1,8 @@
 //! DualProj, the mean gradient projected on the dual cone (Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual
 //! Learning", NeurIPS 2017, equation 11).
 //!
-//! The vector nearest to the mean that has no negative inner product with any gradient: `Σ v_j g_j` with `v` the minimum
-//! of `vᵀGv` over `v ≥ 1/k`. No deviations.
+//! The vector nearest to the mean that has no negative inner product with any gradient: `Σ v_j g_j` with `v` the
+//! minimum of `vᵀGv` over `v ≥ 1/k`. No deviations.
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
@@ -13,6 +13,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "dualproj",
     about: "projects the mean gradient to where no objective loses",
     paper: "Lopez-Paz & Ranzato, NeurIPS 2017",
+    when: "as UPGrad, with one projection in the place of one for each objective",
     build: |_| Box::new(Aggregated(DualProj)),
     ..entry()
 };

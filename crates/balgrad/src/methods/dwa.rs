@@ -1,7 +1,7 @@
 //! DWA, dynamic weight averaging (Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019).
 //!
-//! `w_i = k · softmax_i(r_i / T)` with `r_i = L_i(e−1) / L_i(e−2)` the ratio of the last two epochs' mean training losses;
-//! 1 in the first two epochs. No deviations.
+//! `w_i = k · softmax_i(r_i / T)` with `r_i = L_i(e−1) / L_i(e−2)` the ratio of the last two epochs' mean training
+//! losses; 1 in the first two epochs. No deviations.
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
@@ -12,6 +12,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "dwa",
     about: "weighs more the losses that fell less over the last two epochs",
     paper: "Liu et al., CVPR 2019",
+    when: "where the pace of losses over epochs is a guide, and one backward pass is all that is affordable",
     cost: "1F 1B",
     settings: &[Setting {
         name: "temperature",

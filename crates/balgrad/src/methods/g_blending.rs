@@ -1,15 +1,16 @@
-//! G-Blending, gradient blending (Wang, Tran & Feiszli, "What Makes Training Multi-modal Classification Networks Hard?",
-//! CVPR 2020), online.
+//! G-Blending, gradient blending (Wang, Tran & Feiszli, "What Makes Training Multi-modal Classification Networks
+//! Hard?", CVPR 2020), online.
 //!
 //! The loss is `Σ_k w_k CE_k` over the fused head and the own heads. Every super-epoch the weights follow the
-//! overfitting-to-generalisation ratio: `w_k ∝ max(G_k, 0) / max(O_k, 1e-3)²`, where `G_k` is the gain in validation loss
-//! since the last super-epoch and `O_k` the growth of the gap between validation and training loss. Uniform at first, and
-//! where no head has gained.
+//! overfitting-to-generalisation ratio: `w_k ∝ max(G_k, 0) / max(O_k, 1e-3)²`, where `G_k` is the gain in validation
+//! loss since the last super-epoch and `O_k` the growth of the gap between validation and training loss. Uniform at
+//! first, and where no head has gained.
 //!
 //! Deviations. The paper trains every head apart to measure `G` and `O`; here they are those of the heads as they train
 //! together. Public code takes `|G_k|`, which rewards a head that got worse, and sums losses over different numbers of
-//! batches; here losses are means. A training loss is the mean over the steps of the last epoch; the first measurement is
-//! taken after the first epoch.
+//! batches; here losses are means. A super-epoch is 2 epochs (paper: 10, in longer runs): of 15 epochs measured every 5
+//! no head has gained since the last time, and the weights stay uniform. A training loss is the mean
+//! over the steps of the last epoch; the first measurement is taken after the first epoch.
 
 use candle_core::Result;
 
@@ -21,12 +22,13 @@ pub(super) static ENTRY: Entry = Entry {
     name: "g-blending",
     about: "loss weights from each head's gain against its overfitting",
     paper: "Wang et al., CVPR 2020",
+    when: "where modalities overfit at different rates and the validation split is large enough to measure a loss on",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,
     settings: &[Setting {
         name: "super_epoch",
-        default: "5",
+        default: "2",
         kind: Kind::Count { min: 1, max: 1_000_000 },
         about: "epochs between measurements",
     }],

@@ -1,8 +1,8 @@
 //! GradNorm, gradient normalisation (Chen et al., ICML 2018).
 //!
-//! Loss weights `w` (sum `k`) are learnt so that the norms `w_i‖g_i‖` approach `mean · r_i^α`, with
-//! `r_i = (L_i/L_i(0)) / mean_j(L_j/L_j(0))` the inverse training rate: `w_i ← w_i − η · sign(w_i‖g_i‖ − target_i)·‖g_i‖`,
-//! the gradient of `Σ|w_i‖g_i‖ − target_i|` with the target held constant, then rescaled to sum `k`.
+//! Loss weights `w` (sum `k`) are learnt so that the norms `w_i‖g_i‖` approach `mean · r_i^α`, with `r_i = (L_i/L_i(0))
+//! / mean_j(L_j/L_j(0))` the inverse training rate: `w_i ← w_i − η · sign(w_i‖g_i‖ − target_i)·‖g_i‖`, the gradient of
+//! `Σ|w_i‖g_i‖ − target_i|` with the target held constant, then rescaled to sum `k`.
 //!
 //! Deviations. Norms are divided by their mean before the step, so that `η` does not depend on the gradients' size.
 //! Weights are kept above 1e-3 (the paper lets them turn negative). Plain gradient descent learns them.
@@ -16,6 +16,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "gradnorm",
     about: "learns loss weights that make all objectives train at one rate",
     paper: "Chen et al., ICML 2018",
+    when: "where losses have different scales and rates, and static weights would need tuning",
     settings: &[
         Setting {
             name: "alpha",

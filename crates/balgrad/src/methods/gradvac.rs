@@ -2,9 +2,9 @@
 //! Massively Multilingual Models", ICLR 2021).
 //!
 //! A target cosine `φ̂_ij` per pair is tracked. For `i`, and `j ≠ i` in random order, with `φ` the cosine of `g_i` (as
-//! changed so far) and `g_j`: if `φ < φ̂`, add `‖g_i‖(φ̂√(1−φ²) − φ√(1−φ̂²)) / (‖g_j‖√(1−φ̂²)) · g_j`, which makes the cosine
-//! `φ̂`; then `φ̂ ← (1−β)φ̂ + βφ`. The result is the sum. Deviations: pairs with a zero gradient, and targets within
-//! 1e-12 of ±1, for which the formula divides by zero, are left alone.
+//! changed so far) and `g_j`: if `φ < φ̂`, add `‖g_i‖(φ̂√(1−φ²) − φ√(1−φ̂²)) / (‖g_j‖√(1−φ̂²)) · g_j`, which makes the
+//! cosine `φ̂`; then `φ̂ ← (1−β)φ̂ + βφ`. The result is the sum. Deviations: pairs with a zero gradient, and targets
+//! within 1e-12 of ±1, for which the formula divides by zero, are left alone.
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
@@ -16,6 +16,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "gradvac",
     about: "turns gradients toward each other up to the cosine they usually have",
     paper: "Wang et al., ICLR 2021",
+    when: "where gradients are usually alike, so that a lower cosine than usual says something",
     settings: &[Setting {
         name: "beta",
         default: "0.01",

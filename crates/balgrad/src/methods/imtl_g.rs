@@ -13,6 +13,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "imtl-g",
     about: "the direction that projects equally on every unit gradient",
     paper: "Liu et al., ICLR 2021",
+    when: "where every objective should advance at one pace, whatever the size of its gradient",
     build: |_| Box::new(Aggregated(ImtlG)),
     ..entry()
 };

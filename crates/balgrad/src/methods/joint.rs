@@ -11,6 +11,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "joint",
     about: "the task loss alone: the baseline",
     paper: "baseline",
+    when: "as the baseline; and where both modalities are always there and clean",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

@@ -1,13 +1,14 @@
 //! LFM (Yang et al., "Facilitating Multimodal Classification via Dynamically Learning Modality Gap", NeurIPS 2024).
 //!
-//! `2 (a₀ CE(z) + a₁ JS)`, `a₀ + a₁ = 1`: the Jensen–Shannon divergence between the modalities' predictions as the fused
-//! head sees them, averaged over pairs, closes the gap between modalities first; `a₁` falls with the progress of the run
-//! from 0.95 to 0.05, so that labels have the last word.
+//! `2 (a₀ CE(z) + a₁ JS)`, `a₀ + a₁ = 1`: the Jensen–Shannon divergence between the modalities' predictions as the
+//! fused head sees them, averaged over pairs, closes the gap between modalities first; `a₁` falls with the progress of
+//! the run from 0.95 to 0.05, so that labels have the last word.
 //!
-//! Deviations. `a₁` follows a straight line; the paper also learns it through a Hessian-vector product, which is no rule of
-//! coefficients (and public code lets only the first parameter tensor enter it, and learns it on the *test* split).
-//! Public code computes `KL(m ‖ p)` in the place of `KL(p ‖ m)`; here the divergence is Jensen's and Shannon's.
-//! Without `Balancer::lasting` `a₁` stays at 0.95.
+//! Deviations. `CE` is that of the fused head (public code: of the mean of the modalities' logits). `a₁` follows a
+//! straight line; the paper also learns it through a Hessian-vector product, which is no rule of coefficients (and
+//! public code lets only the first parameter tensor enter it, and learns it on the *test* split). Public code computes
+//! `KL(m ‖ p)` in the place of `KL(p ‖ m)`; here the divergence is Jensen's and Shannon's. Without `Balancer::lasting`
+//! `a₁` stays at 0.95.
 
 use candle_core::{Result, Tensor};
 
@@ -19,6 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "lfm",
     about: "closes the gap between modalities' predictions first, fits labels last",
     paper: "Yang et al., NeurIPS 2024",
+    when: "where modalities say the same thing in different ways; not where they complement each other",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

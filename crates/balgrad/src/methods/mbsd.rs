@@ -1,12 +1,13 @@
 //! MBSD, modality balancing by self-distillation (Liu et al., "Modality-Balanced Learning with Self-Distillation").
 //!
 //! `CE(z) + Σ_m CE(z_m)`, and for each pair of modalities `mean_i w_i (‖z_m − z_n‖²/C + KL(p_strong ‖ p_weak))`: the
-//! modality that gives the truth more probability teaches the other, sample by sample. `w_i` is the gap between those two
-//! probabilities where at least one modality is right, else 0; it and the stronger prediction are held fixed.
+//! modality that gives the truth more probability teaches the other, sample by sample. `w_i` is the gap between those
+//! two probabilities where at least one modality is right, else 0; it and the stronger prediction are held fixed.
 //!
-//! Deviations. The divergence is that of the two predictions (public code compares two single probabilities). Multi-label:
-//! the mean over labels of the probability given to the true value, right where that exceeds one half. `C` is the number
-//! of classes.
+//! Deviations. Predictions are those of own heads (public code: the fused head's parts). The weights carry no gradient.
+//! The divergence is that of the two predictions (public code compares two single probabilities). Multi-label: the mean
+//! over labels of the probability given to the true value, right where that exceeds one half. `C` is the number of
+//! classes.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -18,6 +19,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "mbsd",
     about: "the modality that knows a sample better teaches the other",
     paper: "Liu et al., 2024",
+    when: "where each modality knows samples that the other does not",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,

@@ -14,6 +14,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "mgda",
     about: "the shortest vector in the gradients' convex hull",
     paper: "Désidéri 2012; Sener & Koltun, NeurIPS 2018",
+    when: "where no objective may lose, and slow progress is acceptable: the shortest vector is short",
     settings: &[
         Setting {
             name: "tolerance",

@@ -1,15 +1,16 @@
 //! MLA, multimodal learning with alternating unimodal adaptation (Zhang et al., CVPR 2024).
 //!
 //! Modalities take turns: in its turn modality `m` alone is seen by the shared head, `z_m = head(f_m)`, and `CE(z_m)`
-//! trains its tower and the head. So that a turn does not undo the last one's, the head's gradient is `g_W Pᵀ`, where with
-//! `r̄` the batch mean of `f_m` and `k = P r̄`, `P ← P − k kᵀ / (α + r̄ᵀk)`, then `P ← P / ‖P‖_F` (`P = I` in the first
-//! step). `α = 0.1^(1 + t)`, `t` the part of the epoch that is done. The answer weighs each modality's probabilities by
-//! `exp(−H_m)`.
+//! trains its tower and the head. So that a turn does not undo the last one's, the head's gradient is `g_W Pᵀ`, where
+//! with `r̄` the batch mean of `f_m` and `k = P r̄`, `P ← P − k kᵀ / (α + r̄ᵀk)`, then `P ← P / ‖P‖_F` (`P = I` in the
+//! first step). `α = 0.1^(1 + t)`, `t` the part of the epoch that is done. The answer weighs each modality's
+//! probabilities by `exp(−H_m)`.
 //!
-//! Deviations. The head is the fused head with every other embedding silent: shared by all modalities where the fusion is
-//! addition (`fusion = add`), and in part where it is not. `g_W Pᵀ` is taken as the gradient at embeddings `f_m Pᵀ` with
-//! the logits' own cotangent, which for a linear head is the same and for others is defined. Public code tests for a
-//! parameter name that never occurs, so that its projection never acts.
+//! Deviations. The head is the fused head with every other embedding silent: shared by all modalities where the fusion
+//! is addition (`fusion = add`), and in part where it is not. `g_W Pᵀ` is taken as the gradient at embeddings `f_m Pᵀ`
+//! with the logits' own cotangent, which for a linear head is the same and for others is defined. The mean of the last
+//! turn's embeddings is this turn's own, as in public code; that divides by the matrix `α + k r̄ᵀ` element by element,
+//! where the paper has a number, and tests for a parameter name that never occurs, so that its projection never acts.
 
 use candle_core::{DType, Error, Result, Tensor, Var};
 
@@ -20,7 +21,8 @@ pub(super) static ENTRY: Entry = Entry {
     name: "mla",
     about: "modalities take turns at a shared head, whose gradient avoids what earlier turns used",
     paper: "Zhang et al., CVPR 2024",
-    cost: "M steps of 2F 3B",
+    when: "where a modality will often be missing and the fusion is addition: each is trained to answer alone",
+    cost: "M steps of 1F 2B",
     trains_heads: false,
     prediction: Prediction::Confident,
     settings: &[],

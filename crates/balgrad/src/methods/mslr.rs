@@ -4,9 +4,10 @@
 //! `lr_m = lr · r0_m · acc_m / mean(last 5 acc_m)`, where `acc_m` is the validation score of modality `m`'s view,
 //! measured once an epoch; `rule = constant` keeps `r0_m`.
 //!
-//! Deviations. Public code lets the rate follow the *test* accuracy; here it follows validation. A rate is applied
-//! to the step by default, since a constant factor on a gradient is cancelled by Adam. `acc_m` is the data set's
-//! headline metric, so that multi-label tasks have one.
+//! Deviations. Public code lets the rate follow the *test* accuracy; here it follows validation. A rate is applied to
+//! the step by default, since a constant factor on a gradient is cancelled by Adam. `acc_m` is the data set's headline
+//! metric, so that multi-label tasks have one. Rates are the towers' alone: the fused head keeps the run's. Where the
+//! fusion is not additive no view is measured, and the base rates stay.
 
 use candle_core::Result;
 
@@ -19,6 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "mslr",
     about: "a learning rate per modality that follows its validation score",
     paper: "Yao & Mihalcea, Findings of ACL 2022",
+    when: "where one tower wants another rate than the other, as a pretrained one beside one from nothing does",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

@@ -12,6 +12,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "multi-loss",
     about: "the task loss plus each modality's own loss",
     paper: "baseline",
+    when: "as the control of every method that trains own heads: what it does not beat, balancing did not do",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,

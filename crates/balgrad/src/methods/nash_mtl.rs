@@ -17,6 +17,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "nash-mtl",
     about: "the Nash bargaining solution between objectives",
     paper: "Navon et al., ICML 2022",
+    when: "where objectives have very different scales: the solution does not depend on them",
     settings: &[Setting {
         name: "max_norm",
         default: "1",

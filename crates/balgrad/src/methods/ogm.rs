@@ -9,9 +9,9 @@
 //! `s_m` is read off the fused head: its slice `f_m W_mᵀ + b/M` where the fusion is additive, in training and
 //! validation alike (public code keeps the full bias in training); with the other embedding zero where it is not.
 //!
-//! Deviations. Every tensor of a tower is modulated (public code: 4-D convolution weights alone, so that a
-//! transformer is never modulated). Multi-label: the probability given to each label's true value, averaged over
-//! labels. Three and more modalities: the mean of the others' scores.
+//! Deviations. Every tensor of a tower is modulated (public code: 4-D convolution weights alone, so that a transformer
+//! is never modulated). Multi-label: the probability given to each label's true value, averaged over labels. Three and
+//! more modalities: the mean of the others' scores. With `apply = step` the noise is scaled with the rate.
 
 use candle_core::Result;
 
@@ -38,6 +38,7 @@ const PLAIN: Entry = Entry {
     name: "ogm",
     about: "slows the tower whose modality is ahead, as seen by the fused head",
     paper: "Peng et al., CVPR 2022",
+    when: "where one modality learns much faster, and with plain SGD: Adam mostly cancels a factor on a gradient (`apply = step` acts)",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
@@ -50,6 +51,7 @@ pub(super) static OGM: Entry = PLAIN;
 pub(super) static OGM_GE: Entry = Entry {
     name: "ogm-ge",
     about: "OGM with gradient noise for generalisation",
+    when: "as OGM, where the model also overfits",
     build: |s| Box::new(Ogm::new(s, 1.0)),
     ..PLAIN
 };

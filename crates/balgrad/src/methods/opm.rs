@@ -1,12 +1,13 @@
 //! OPM, on-the-fly prediction modulation (Wei et al., "On-the-fly Modulation for Balanced Multimodal Learning",
 //! TPAMI 2024).
 //!
-//! Modality dropout that follows the discrepancy: with `ρ_m = s_m / s_other` as in OGM, the embedding of the modality that
-//! is ahead is silenced per sample with probability `q_m = q (1 + α tanh(ρ_m − 1))` before the fused head reads it; `q_m = 0`
-//! where `ρ_m ≤ 1`. A batch is treated with probability `p`; what is kept is divided by `1 − mean_m q_m`.
+//! Modality dropout that follows the discrepancy: with `ρ_m = s_m / s_other` as in OGM, the embedding of the modality
+//! that is ahead is silenced per sample with probability `q_m = q (1 + α tanh(ρ_m − 1))` before the fused head reads
+//! it; `q_m = 0` where `ρ_m ≤ 1`. A batch is treated with probability `p`; what is kept is divided by `1 − mean_m q_m`.
 //!
-//! Deviations. A sample that would lose all its modalities, which takes three or more, keeps them (paper: it is skipped).
-//! Three and more modalities: `s_other` is the mean of the others. `s_m` is read off the fused head as for OGM.
+//! Deviations. A sample that would lose all its modalities, which takes three or more, keeps them (paper: it is
+//! skipped). Three and more modalities: `s_other` is the mean of the others. Embeddings have one width, so that the
+//! mean of `q` needs no weights. `s_m` is read off the fused head as for OGM.
 
 use candle_core::{DType, Result, Tensor};
 use rand::Rng;
@@ -20,6 +21,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "opm",
     about: "silences the leading modality's embedding for some samples, the more the further it leads",
     paper: "Wei et al., TPAMI 2024",
+    when: "in place of modality dropout, where one modality leads and that one alone should be dropped",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

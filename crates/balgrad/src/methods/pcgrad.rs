@@ -14,6 +14,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "pcgrad",
     about: "takes off each gradient what conflicts with the others, and sums",
     paper: "Yu et al., NeurIPS 2020",
+    when: "as the simplest rule against conflicting gradients",
     build: |_| Box::new(Aggregated(PcGrad)),
     ..entry()
 };

@@ -1,15 +1,16 @@
-//! PMR, prototypical modal rebalance (Fan et al., "PMR: Prototypical Modal Rebalance for Multimodal Learning", CVPR 2023).
+//! PMR, prototypical modal rebalance (Fan et al., "PMR: Prototypical Modal Rebalance for Multimodal Learning", CVPR
+//! 2023).
 //!
-//! A class's prototype is the mean embedding of its samples, per modality, kept as an exponential mean over epochs. With
-//! `p_m = softmax(−‖f_m − prototype‖)`, `s_m` the batch's sum of the probability that `p_m` gives to the truth and
-//! `β_m = α · clip(s_other / s_m − 1, 0, 1)`, the loss is `CE(z) + Σ_m β_m CE(p_m)`: only the slower modality has
-//! `β > 0`. In the first epochs the faster one is held back by its entropy, `− ε β_slower H(p_faster)`.
+//! A class's prototype is the mean embedding of its samples, per modality, kept as an exponential mean over epochs.
+//! With `p_m = softmax(−‖f_m − prototype‖)`, `s_m` the batch's sum of the probability that `p_m` gives to the truth and
+//! `β_m = α · clip(s_other / s_m − 1, 0, 1)`, the loss is `CE(z) + Σ_m β_m CE(p_m)`: only the slower modality has `β >
+//! 0`. In the first epochs the faster one is held back by its entropy, `− ε β_slower H(p_faster)`.
 //!
-//! Deviations. Prototypes are means over the whole epoch as it is trained, with no pass of their own (paper: a tenth of the
-//! training split); the first epoch has none and trains the task alone. The clip and the entropy are the paper's; public
-//! code lacks both. Multi-label: the distance to the prototype of a label's samples, less the mean of all distances, is
-//! that label's logit. Three and more modalities: `s_other` is the mean of the others. Needs `Outputs::embeddings`, and
-//! `Balancer::epoch_ended` after each epoch.
+//! Deviations. Prototypes are means over the whole epoch as it is trained, with no pass of their own (paper: a tenth of
+//! the training split); the first epoch has none and trains the task alone. The clip and the entropy are the paper's;
+//! public code lacks both. Multi-label: the distance to the prototype of a label's samples, less the mean of all
+//! distances, is that label's logit. Three and more modalities: `s_other` is the mean of the others. Needs
+//! `Outputs::embeddings`, and `Balancer::epoch_ended` after each epoch.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -26,6 +27,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "pmr",
     about: "draws the slower modality's embeddings to their class prototypes",
     paper: "Fan et al., CVPR 2023",
+    when: "where classes form clusters in each modality, and one modality is slow to start",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

@@ -1,14 +1,15 @@
 //! ReconBoost (Hua et al., "ReconBoost: Boosting Can Achieve Modality Reconcilement", ICML 2024).
 //!
 //! Gradient boosting over modalities: in its stage modality `m` learns what the others, held fixed, do not yet explain.
-//! With `p_m` from its own head and `q = p(Σ_{n≠m} z_n)` detached, the loss is
-//! `−Σ (w₁ − w₂ q(y)) log p_m(y) + α mean ‖p_m − q‖²`: samples that the others get right count for less, and the
-//! agreement term draws the two together. After each stage all modalities are rectified together, by the cross-entropy of
-//! the summed logits, which is also the answer.
+//! With `p_m` from its own head and `q = p(Σ_{n≠m} z_n)` detached, the loss is `−Σ (w₁ − w₂ q(y)) log p_m(y) + α mean
+//! ‖p_m − q‖²`: samples that the others get right count for less, and the agreement term draws the two together (not in
+//! the first stage, when the others have learnt nothing). After each stage all modalities are rectified together, by
+//! the cross-entropy of the summed logits, which is also the answer.
 //!
 //! Deviations. Stages are counted in epochs, one each by default (paper: 4 and 4 in runs of hundreds). A public port
-//! detaches both sides of the agreement term, which then has no gradient; here `p_m` has one. Multi-label: each label's
-//! true value in the place of `y`.
+//! detaches both sides of the agreement term, which then has no gradient; here `p_m` has one. With three and more
+//! modalities it agrees with all the others together (public code: with the one of the stage before). Modalities have
+//! heads of their own (public code: one for all). Multi-label: each label's true value in the place of `y`.
 
 use candle_core::{Error, Result, Tensor};
 
@@ -23,6 +24,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "recon-boost",
     about: "modalities take stages, each fitting what the others leave; then all together",
     paper: "Hua et al., ICML 2024",
+    when: "where modalities complement each other and the run is long enough for several rounds of stages",
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Sum,
@@ -68,12 +70,13 @@ fn summed<'a>(logits: impl Iterator<Item = &'a Tensor>) -> Result<Option<Tensor>
 impl ReconBoost {
     fn boosting(&self, own: &Tensor, others: &Tensor, labels: &Labels) -> Result<Tensor> {
         let others = others.detach();
+        let agreement = if self.epoch < self.stage { 0.0 } else { self.agreement };
         let (log_p, weight) = truth(own, labels)?;
         let explained = truth(&others, labels)?.0.exp()?.affine(-self.residual, self.fit)?;
         let fit = (log_p * weight)?.mul(&explained)?.sum_all()?.neg()?;
         let apart = outcomes(own, labels)?.into_iter().zip(outcomes(&others, labels)?);
         let apart = apart.map(|(p, q)| (p.exp()? - q.exp()?)?.sqr()).collect::<Result<Vec<_>>>()?;
-        fit + (per_sample(&apart, labels)?.mean_all()? * self.agreement)?
+        fit + (per_sample(&apart, labels)?.mean_all()? * agreement)?
     }
 }
 

@@ -1,7 +1,7 @@
 //! RLW, random loss weighting (Lin et al., "Reasonable Effectiveness of Random Weighting", TMLR 2022).
 //!
-//! Each step draws `w = softmax(z)`, `z` standard normal: the control that every weighting must beat. The draw is seeded
-//! by run and step. No deviations.
+//! Each step draws `w = softmax(z)`, `z` standard normal: the control that every weighting must beat. The draw is
+//! seeded by run and step. No deviations.
 
 use rand_distr::{Distribution, StandardNormal};
 
@@ -14,6 +14,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "rlw",
     about: "weighs losses at random in every step: a control",
     paper: "Lin et al., TMLR 2022",
+    when: "as a control: a weighting that does not beat it does not weigh",
     cost: "1F 1B",
     build: |_| Box::new(Aggregated(Rlw)),
     ..entry()

@@ -1,12 +1,11 @@
 //! UMT, uni-modal teacher (Du et al., "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", ICML 2023).
 //!
-//! First each modality learns by itself (its tower and own head); the towers are then frozen as teachers, and a fresh model
-//! trains with `CE(z) + λ Σ_m MSE(f_m, f_m^teacher)`.
+//! First each modality learns by itself (its tower and own head); the towers are then frozen as teachers, and a fresh
+//! model trains with `CE(z) + λ Σ_m MSE(f_m, f_m^teacher)`.
 //!
-//! Deviations. The teachers are those of the last of `teacher_epochs` epochs, all trained at once, which with a head of its
-//! own for each modality is the same as one after the other. In a loop of your own: on
-//! `Request::Teach` keep a copy of the towers and fill `Outputs::teacher`
-//! from then on; on `Request::Restart` draw the parameters anew.
+//! Deviations. The teachers are those of the last of `teacher_epochs` epochs, all trained at once, which with a head of
+//! its own for each modality is the same as one after the other. In a loop of your own: on `Request::Teach` keep a copy
+//! of the towers and fill `Outputs::teacher` from then on; on `Request::Restart` draw the parameters anew.
 
 use candle_core::{Error, Result};
 
@@ -17,6 +16,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "umt",
     about: "distils each tower from one that was trained by itself",
     paper: "Du et al., ICML 2023",
+    when: "where each modality alone learns features that joint training does not reach, and twice the epochs are affordable",
     cost: "2F 1B, after as many epochs of teachers",
     trains_heads: false,
     prediction: Prediction::Fused,

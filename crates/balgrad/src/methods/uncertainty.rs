@@ -1,7 +1,7 @@
 //! Uncertainty weighting (Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018).
 //!
-//! `L = Σ e^{−s_i} L_i + ½ s_i` with learnt log-variances `s_i = log σ_i²` (the paper's form for classification), starting
-//! at 0: weight `e^{−s_i}`, and `s_i ← s_i − η(½ − e^{−s_i} L_i)`.
+//! `L = Σ e^{−s_i} L_i + ½ s_i` with learnt log-variances `s_i = log σ_i²` (the paper's form for classification),
+//! starting at 0: weight `e^{−s_i}`, and `s_i ← s_i − η(½ − e^{−s_i} L_i)`.
 //!
 //! Deviations. The log-variances are learnt by plain gradient descent with a rate of their own, not by the model's
 //! optimiser, and kept within ±5.
@@ -15,6 +15,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "uncertainty",
     about: "weighs each loss by the inverse of a learnt variance",
     paper: "Kendall et al., CVPR 2018",
+    when: "where losses differ in noise, and one backward pass is all that is affordable",
     cost: "1F 1B",
     settings: &[Setting {
         name: "rate",

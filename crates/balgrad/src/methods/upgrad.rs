@@ -1,9 +1,10 @@
 //! UPGrad, unconflicting projection of gradients (Quinton & Rey, "Jacobian Descent For Multi-Objective Optimization",
 //! 2024).
 //!
-//! Each gradient is projected on the dual cone of all gradients, `{d : ⟨d, g_i⟩ ≥ 0 for all i}`, and the projections are
-//! averaged: no objective loses to first order, and no conflict means the mean. Row `i`'s projection is `Σ v_j g_j` with
-//! `v` the minimum of `vᵀGv` over `v ≥ e_i`: a quadratic programme of size `k`, solved by an active set. No deviations.
+//! Each gradient is projected on the dual cone of all gradients, `{d : ⟨d, g_i⟩ ≥ 0 for all i}`, and the projections
+//! are averaged: no objective loses to first order, and no conflict means the mean. Row `i`'s projection is `Σ v_j g_j`
+//! with `v` the minimum of `vᵀGv` over `v ≥ e_i`: a quadratic programme of size `k`, solved by an active set. No
+//! deviations.
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
@@ -14,6 +15,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "upgrad",
     about: "projects each gradient to where no objective loses, and averages",
     paper: "Quinton & Rey 2024",
+    when: "as the first choice among the aggregators: no objective loses to first order, and without conflict it is the mean",
     build: |_| Box::new(Aggregated(UpGrad)),
     ..entry()
 };

@@ -1,8 +1,10 @@
 //! A two-tower model in plain f64 arithmetic, gradients written out by hand: the oracle shares no line with the crate.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::needless_range_loop)]
 
+pub mod differences;
 pub mod gradients;
 pub mod model;
+pub mod table;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -9,6 +9,7 @@ pub(crate) static ENTRY: Entry = Entry {
     name: "half",
     about: "the task at half strength",
     paper: "an example",
+    when: "never",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

@@ -27,13 +27,13 @@ pub(super) fn ranking(out: &mut String, section: &Section<'_>, view: &View<'_>) 
     let plain = section.arm("joint").and_then(speed).filter(|s| *s > 0.0);
     out.push_str(
         "<h3>Ranking</h3><p class=\"reading\">By Avg. Small numbers behind a score: standard deviation over seeds, and the \
-         place. Places say nothing of whether a difference is resolved. Step: time of a training step over joint\u{2019}s, as \
-         these runs happened to be timed.</p><div class=\"scroll\"><table><thead><tr><th scope=\"col\">Method</th>",
+         place. Places say nothing of whether a difference is resolved. Passes: forward and backward passes of a step. Step: \
+         time of a training step over joint\u{2019}s, as these runs happened to be timed.</p><div class=\"scroll\"><table><thead><tr><th scope=\"col\">Method</th>",
     );
     for (_, name, _) in RANKED {
         let _ = write!(out, "<th scope=\"col\">{name}</th>");
     }
-    out.push_str("<th scope=\"col\">Step</th></tr></thead><tbody>");
+    out.push_str("<th scope=\"col\">Passes</th><th scope=\"col\">Step</th></tr></thead><tbody>");
     for method in &methods {
         let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escape(method));
         for (condition, _, more) in RANKED {
@@ -48,7 +48,9 @@ pub(super) fn ranking(out: &mut String, section: &Section<'_>, view: &View<'_>) 
             let _ = write!(out, "<td>{:.1}<small>{spread}#{place}</small></td>", 100.0 * value);
         }
         let ratio = plain.zip(section.arm(method).and_then(speed)).map(|(plain, speed)| plain / speed);
-        let _ = write!(out, "<td>{}</td></tr>", ratio.map_or("–".into(), |r| format!("{r:.2}")));
+        let method = section.arm(method).and_then(|arm| balgrad::find(&arm.runs.first()?.results.method).ok());
+        let passes = method.map_or("–", |m| m.cost.split([';', ',']).next().unwrap_or(m.cost));
+        let _ = write!(out, "<td>{passes}</td><td>{}</td></tr>", ratio.map_or("–".into(), |r| format!("{r:.2}")));
     }
     out.push_str("</tbody></table></div>");
 }
