@@ -154,6 +154,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// One sample from outside any folder, of which nothing is asked.
+    pub fn of(sample: Sample) -> Self {
+        Self {
+            name: sample.id.clone(),
+            layout: "none",
+            task: Task::MultiClass,
+            classes: Vec::new(),
+            samples: vec![sample],
+            problems: Vec::new(),
+            notes: Vec::new(),
+            licence: None,
+            show_samples: false,
+            metric: None,
+        }
+    }
+
     /// Positions of a split's samples, in order.
     pub fn indices(&self, split: Split) -> Vec<usize> {
         (0..self.samples.len()).filter(|&i| self.samples[i].split == split).collect()
