@@ -213,7 +213,7 @@ impl Dataset {
 }
 
 /// A file's name, size and time of change.
-fn stamp(path: &std::path::Path) -> String {
+pub(crate) fn stamp(path: &std::path::Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let Ok(meta) = std::fs::metadata(path) else { return name };
     let changed = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());

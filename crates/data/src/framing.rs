@@ -42,7 +42,6 @@ impl Framing {
 
     /// The square.
     pub fn of(&self, image: &RgbImage) -> RgbImage {
-        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
         let filter = match (self.filter, self.edge) {
             (Filter::Bilinear, None) => return resize(image, self.size),
             (Filter::Bilinear, _) => FilterType::Bilinear,
@@ -51,9 +50,18 @@ impl Framing {
         };
         let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
         if let Some(edge) = self.edge {
-            // Only the part that stays is resized, however long the image is.
-            let side = width.min(height) * f64::from(self.size) / f64::from(edge.max(self.size));
-            options = options.crop((width - side) / 2.0, (height - side) / 2.0, side, side);
+            // Only the part that stays is resized, however long the image is: per axis where it starts, and its length.
+            let edge = u64::from(edge.max(self.size));
+            let short = u64::from(image.width().min(image.height()).max(1));
+            let part = |length: u32| {
+                let resized = edge * u64::from(length) / short;
+                let scale = f64::from(length) / resized as f64;
+                let size = u64::from(self.size);
+                let start = ((resized - size) / 2) as f64 * scale;
+                (start, (size as f64 * scale).min(f64::from(length) - start))
+            };
+            let ((left, width), (top, height)) = (part(image.width()), part(image.height()));
+            options = options.crop(left, top, width, height);
         }
         let sized = || -> Option<RgbImage> {
             let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).ok()?;

@@ -18,6 +18,7 @@ mod memotion;
 mod mm_imdb;
 mod parquet;
 mod rows;
+mod unpacked;
 
 /// A way to lay out a data set on disk: a row of [`LAYOUTS`].
 #[derive(Debug)]

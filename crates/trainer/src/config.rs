@@ -26,6 +26,7 @@ pub static KEYS: &[Setting] = &[
     key("label", "", Kind::Text, "what tables call this run; empty: the method's name"),
     key("seed", "0", count(0, u64::MAX), "decides initialisation, order, dropout and impairments"),
     key("split_seed", "0", count(0, u64::MAX), "decides splits that the data set does not bring"),
+    key("plot", "longest", Kind::Choice(&["longest", "first"]), "which of a film's plots is read (mm-imdb)"),
     key("device", "auto", Kind::Choice(&["auto", "cpu", "cuda", "metal"]), "where to train"),
     key("on_bad_sample", "skip", Kind::Choice(&["skip", "fail"]), "what to do with a file that cannot be read"),
     key("on_nan", "stop", Kind::Choice(&["stop", "skip"]), "what to do with a step whose loss is not finite"),

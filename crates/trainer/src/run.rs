@@ -19,7 +19,7 @@ use crate::evaluation::{Answers, Judge, Probabilities};
 use crate::model::Card;
 use crate::readable::Readable;
 use crate::retest::impairment;
-use crate::sight::Sight;
+use crate::sight::{Sight, cache_folder};
 use crate::training::{Course, Watcher, device, expects};
 
 /// Names of the modalities, in the order of the towers.
@@ -73,7 +73,14 @@ fn read_options(config: &Config) -> ReadOptions {
         "fail" => balgrad_data::OnBadSample::Fail,
         _ => balgrad_data::OnBadSample::Skip,
     };
-    ReadOptions { layout, on_bad_sample, split_seed: config.count("split_seed") as u64, ..ReadOptions::default() }
+    ReadOptions {
+        layout,
+        on_bad_sample,
+        split_seed: config.count("split_seed") as u64,
+        unpacked: Some(cache_folder().with_file_name("unpacked")),
+        first_plot: config.word("plot") == "first",
+        ..ReadOptions::default()
+    }
 }
 
 /// A data set seen through a config's encoders, and a fresh model for it.
