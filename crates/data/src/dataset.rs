@@ -154,6 +154,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// One sample from outside any folder, of which nothing is asked.
+    pub fn of(sample: Sample) -> Self {
+        Self {
+            name: sample.id.clone(),
+            layout: "none",
+            task: Task::MultiClass,
+            classes: Vec::new(),
+            samples: vec![sample],
+            problems: Vec::new(),
+            notes: Vec::new(),
+            licence: None,
+            show_samples: false,
+            metric: None,
+        }
+    }
+
     /// Positions of a split's samples, in order.
     pub fn indices(&self, split: Split) -> Vec<usize> {
         (0..self.samples.len()).filter(|&i| self.samples[i].split == split).collect()
@@ -197,7 +213,7 @@ impl Dataset {
 }
 
 /// A file's name, size and time of change.
-fn stamp(path: &std::path::Path) -> String {
+pub(crate) fn stamp(path: &std::path::Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let Ok(meta) = std::fs::metadata(path) else { return name };
     let changed = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());

@@ -18,6 +18,7 @@ mod memotion;
 mod mm_imdb;
 mod parquet;
 mod rows;
+mod unpacked;
 
 /// A way to lay out a data set on disk: a row of [`LAYOUTS`].
 #[derive(Debug)]
@@ -79,9 +80,12 @@ pub(crate) fn escapes(folder: &Path, path: &Path) -> Option<String> {
     if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Some(format!("the path `{}` leads out of the data folder", path.display()));
     }
-    // A link may point anywhere: what it leads to must lie inside, too.
+    // A link may point anywhere: what it leads to must lie inside, too, or among the blobs of a hub's cache.
     let (inside, target) = (folder.canonicalize().ok()?, folder.join(path).canonicalize().ok()?);
-    (!target.starts_with(inside)).then(|| format!("the path `{}` links out of the data folder", path.display()))
+    let snapshots = inside.parent().filter(|above| above.ends_with("snapshots")).and_then(Path::parent);
+    let blob = snapshots.is_some_and(|repository| target.starts_with(repository.join("blobs")));
+    (!blob && !target.starts_with(inside))
+        .then(|| format!("the path `{}` links out of the data folder", path.display()))
 }
 
 /// The first line of a file that is not empty, of its first 64 KiB.

@@ -30,6 +30,10 @@ pub struct ReadOptions {
     pub split_seed: u64,
     /// A second label set or text of the same images: `manifest.<variant>.jsonl`.
     pub variant: Option<String>,
+    /// Where images that stand in Parquet files are unpacked, once; `None`: they are held in memory.
+    pub unpacked: Option<PathBuf>,
+    /// MM-IMDb: each film's first plot, not its longest.
+    pub first_plot: bool,
 }
 
 /// Opens a bundled task (`emoji`, `emoji:subgroup`, …) or a folder in one of the layouts.

@@ -3,6 +3,7 @@
 
 mod written;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use balgrad_data::{Dataset, ImageSource, LAYOUTS, ReadOptions, Split, Task, decode, open};
@@ -140,6 +141,36 @@ fn mm_imdb_keeps_the_longest_plot_and_23_genres() {
     assert!(data.samples.iter().all(|s| s.text.as_ref().unwrap().ends_with(", at length")));
     assert!(!data.classes.iter().any(|c| c == "News"));
     assert!(data.notes.iter().any(|n| n.contains("labels dropped")));
+    let options = ReadOptions { first_plot: true, ..ReadOptions::default() };
+    let first = open(folder.path().to_str().unwrap(), &options).unwrap();
+    assert!(first.samples.iter().all(|s| s.text.as_deref() == Some("short")));
+}
+
+#[test]
+fn images_in_parquet_are_unpacked_once_and_found_again() {
+    let (folder, cache, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), samples(N));
+    written::parquet(folder.path(), &real);
+    let held = read(folder.path(), None);
+    let options = ReadOptions { unpacked: Some(cache.path().join("unpacked")), ..ReadOptions::default() };
+    let unpacked = || open(folder.path().to_str().unwrap(), &options).unwrap();
+    let written = || {
+        let files = std::fs::read_dir(cache.path().join("unpacked")).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let (first, files, second) = (unpacked(), written(), unpacked());
+    assert_eq!((files.len(), written()), (3, files.clone()), "written once");
+    assert_eq!(first.samples, second.samples);
+    for (packed, whole) in first.samples.iter().zip(&held.samples) {
+        let (packed_image, image) = (packed.image.as_ref().unwrap(), whole.image.as_ref().unwrap());
+        assert!(matches!(packed_image, ImageSource::Packed { .. }) && matches!(image, ImageSource::Bytes(_)));
+        assert_eq!(decode(packed_image).unwrap(), decode(image).unwrap());
+        assert_eq!((&packed.id, &packed.text, &packed.labels), (&whole.id, &whole.text, &whole.labels));
+    }
+    // One that was cut short is unpacked again.
+    let (path, _) = files.first_key_value().unwrap();
+    std::fs::write(path, &std::fs::read(path).unwrap()[..1000]).unwrap();
+    assert_eq!(unpacked().samples, first.samples);
+    assert!(decode(first.samples[0].image.as_ref().unwrap()).is_ok());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What an encoder takes and gives.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// One batch of one modality.
 #[derive(Debug, Clone)]
@@ -52,6 +53,28 @@ impl Input {
     }
 }
 
+/// How an encoder wants an image of any size to become a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Framing {
+    /// The length to which the shorter side is brought before the centre is cut out; `None`: the whole image is
+    /// stretched.
+    pub edge: Option<usize>,
+    /// What pixels are weighed by.
+    pub resample: Resample,
+}
+
+/// What pixels are weighed by when an image is resized, antialiased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resample {
+    /// A triangle.
+    #[default]
+    Bilinear,
+    /// Catmull-Rom's cubic.
+    Bicubic,
+    /// Lanczos' with three lobes.
+    Lanczos,
+}
+
 /// What an encoder wants to be fed, for the loader to prepare.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expects {
@@ -63,6 +86,8 @@ pub enum Expects {
         mean: [f32; 3],
         /// Per channel, of values in `0..=1`.
         std: [f32; 3],
+        /// How an image becomes a square.
+        framing: Framing,
     },
     /// At most `limit` tokens.
     Tokens {
@@ -82,11 +107,11 @@ impl Expects {
     /// # Errors
     /// If pixels are not expected, or an image has another number of bytes.
     pub fn pixels(&self, images: &[Option<&[u8]>], device: &Device) -> Result<Input> {
-        let Self::Pixels { size, mean, std } = self else { bail!("this encoder does not read pixels") };
+        let Self::Pixels { size, mean, std, .. } = self else { bail!("this encoder does not read pixels") };
         let plane = size * size;
         let mut values = vec![0f32; images.len() * 3 * plane];
-        for (image, out) in images.iter().zip(values.chunks_exact_mut(3 * plane)) {
-            let Some(image) = image else { continue };
+        images.par_iter().zip(values.par_chunks_exact_mut(3 * plane)).try_for_each(|(image, out)| {
+            let Some(image) = image else { return Ok(()) };
             if image.len() != 3 * plane {
                 bail!("an image has {} bytes, expected {size} x {size} x 3", image.len());
             }
@@ -97,7 +122,8 @@ impl Expects {
                     *out = f32::from(pixel[channel]) * scale - shift;
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(Input::Pixels(Tensor::from_vec(values, (images.len(), 3, *size, *size), device)?))
     }
 

@@ -93,15 +93,33 @@ pub static ENCODERS: &[EncoderEntry] = &[
     small_vit::ENTRY,
     small_bert::ENTRY,
     vit::ENTRY,
+    sized(&vit::ENTRY, "vit-b16", "google/vit-base-patch16-224-in21k"),
+    sized(&vit::ENTRY, "vit-l16", "google/vit-large-patch16-224-in21k"),
     resnet::ENTRY,
+    sized(&resnet::ENTRY, "resnet-18", "microsoft/resnet-18"),
+    sized(&resnet::ENTRY, "resnet-50", "microsoft/resnet-50"),
     efficientnet::ENTRY,
     clip::VISION,
     blip::VISION,
     bert::ENTRY,
+    sized(&bert::ENTRY, "bert-base", "google-bert/bert-base-uncased"),
+    sized(&bert::ENTRY, "bert-large", "google-bert/bert-large-uncased"),
+    sized(&bert::ENTRY, "minilm", "sentence-transformers/all-MiniLM-L6-v2"),
     distilbert::ENTRY,
+    sized(&distilbert::ENTRY, "distilbert-base", "distilbert/distilbert-base-uncased"),
     clip::TEXT,
     blip::TEXT,
 ];
+
+/// The same encoder under a name that says which model of the hub is meant.
+const fn sized(entry: &EncoderEntry, name: &'static str, model: &'static str) -> EncoderEntry {
+    let EncoderEntry { modality, about, paper, kind, .. } = *entry;
+    let kind = match kind {
+        EncoderKind::Pretrained { build, .. } => EncoderKind::Pretrained { model, build },
+        other => other,
+    };
+    EncoderEntry { name, modality, about, paper, kind }
+}
 
 /// The encoder called `name`.
 ///
@@ -114,7 +132,7 @@ pub fn encoder(name: &str) -> Result<&'static EncoderEntry> {
 
 /// Pixels of `size`, centred on the middle of their range.
 fn centred(size: usize) -> crate::Expects {
-    crate::Expects::Pixels { size, mean: [0.5; 3], std: [0.5; 3] }
+    crate::Expects::Pixels { size, mean: [0.5; 3], std: [0.5; 3], framing: crate::Framing::default() }
 }
 
 /// Builds an encoder whose first values are `weights`; all must be used but those that contain one of `ignored`.

@@ -5,7 +5,7 @@ mod descriptor;
 mod ngrams;
 mod standardizer;
 
-pub use cache::{CacheKey, CachedFeatures, FeatureCache};
+pub use cache::{CacheKey, CachedFeatures, FeatureCache, FeatureWriter};
 pub use descriptor::Descriptor;
 pub use ngrams::NGrams;
 pub use standardizer::Standardizer;

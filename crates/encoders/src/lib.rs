@@ -10,21 +10,24 @@ mod head;
 mod layers;
 mod ops;
 mod parameters;
+mod preprocessor;
 mod pretrained;
 mod tokenizer;
 mod tower;
 mod weights;
 
 pub use augment::{Augment, Draw};
-pub use encoder::{Encoder, Expects, Input, Precomputed};
+pub use encoder::{Encoder, Expects, Framing, Input, Precomputed, Resample};
 pub use encoders::{ENCODERS, EncoderEntry, EncoderKind, ScratchShape, encoder};
 pub use error::{Error, Result};
-pub use features::{CacheKey, CachedFeatures, Descriptor, FeatureCache, Featurizer, NGrams, Standardizer};
+pub use features::{
+    CacheKey, CachedFeatures, Descriptor, FeatureCache, FeatureWriter, Featurizer, NGrams, Standardizer,
+};
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
 pub use head::{EmbeddingHead, FirstLayer, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
-pub use pretrained::{HubSettings, ModelFiles};
+pub use pretrained::{HubSettings, ModelFiles, hub_dataset};
 pub use tokenizer::Tokenizer;
 pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
 pub use weights::Weights;

@@ -110,7 +110,8 @@ fn packing_cuts_pads_and_normalises() -> Result<()> {
     assert_eq!(ids.to_vec2::<u32>()?, [[2, 7, 8, 3], [2, 3, 0, 0]]);
     assert_eq!(mask.to_vec2::<f32>()?, [[1.0; 4], [1.0, 1.0, 0.0, 0.0]]);
 
-    let pixels = Expects::Pixels { size: 1, mean: [0.0, 0.5, 1.0], std: [1.0, 0.5, 2.0] };
+    let framing = balgrad_encoders::Framing::default();
+    let pixels = Expects::Pixels { size: 1, mean: [0.0, 0.5, 1.0], std: [1.0, 0.5, 2.0], framing };
     let Input::Pixels(x) = pixels.pixels(&[Some(&[255, 255, 255]), None], &Device::Cpu)? else { panic!() };
     assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
     assert!(pixels.pixels(&[Some(&[0; 4])], &Device::Cpu).unwrap_err().to_string().contains("4 bytes"));

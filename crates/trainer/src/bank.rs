@@ -1,40 +1,77 @@
-//! A bank: the samples of one split under one condition, as the towers will see them.
+//! A bank: the samples of one split under one condition, as the towers will see them. It holds references; images are
+//! decoded, texts split and features fetched batch by batch.
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
 use balgrad::Labels;
-use balgrad_encoders::{Augment, Draw, Expects, Input};
+use balgrad_data::{Ahead, Dataset, Framing, LoadError, Modality, Sample, load};
+use balgrad_encoders::{Augment, CachedFeatures, Draw, Expects, Input, Standardizer, Tokenizer};
 use candle_core::{DType, Device, Tensor};
 
-/// One modality of every sample of a bank.
-#[derive(Debug, Clone)]
+use crate::sight::{Look, Piece, has, show};
+
+/// How one modality is fetched.
 pub enum Seen {
     /// Features of a frozen encoder.
     Features {
-        /// `[samples, dim]`.
-        all: Tensor,
-        /// The features of a missing modality, `[1, dim]`; zeros where there is none.
-        missing: Option<Tensor>,
+        /// One table, a row for each place; or several, of which each epoch draws one for each sample.
+        tables: Vec<Arc<CachedFeatures>>,
+        /// The row of each sample.
+        places: Arc<[u32]>,
+        /// Applied to the rows of samples that have the modality.
+        standardizer: Option<Standardizer>,
+        /// The features of a missing modality.
+        missing: Vec<f32>,
     },
-    /// RGB bytes, `size × size × 3`, at the encoder's size; `None` where the image is missing.
-    Images(Vec<Option<Box<[u8]>>>),
-    /// Token ids; empty where the text is missing.
-    Tokens(Vec<Vec<u32>>),
+    /// Images that are decoded and framed.
+    Images {
+        /// The square that is seen.
+        framing: Framing,
+        /// What is done to the image first.
+        look: Look,
+    },
+    /// Texts that are split into tokens.
+    Tokens {
+        /// Splits them.
+        tokenizer: Box<Tokenizer>,
+        /// What is done to the text first.
+        look: Look,
+    },
 }
 
-/// The samples of one split under one condition.
-#[derive(Debug, Clone)]
+/// The samples of one split under one condition. Copies share everything.
+#[derive(Clone)]
 pub struct Bank {
-    /// Ids of the samples.
-    pub ids: Vec<String>,
+    dataset: Arc<Dataset>,
+    /// The samples, as positions in the data set.
+    rows: Arc<[usize]>,
     /// Class indices of each sample, ascending.
-    pub labels: Vec<Vec<u32>>,
-    /// One per modality.
-    pub seen: Vec<Seen>,
+    pub labels: Arc<[Vec<u32>]>,
+    seen: Arc<[Seen]>,
+    /// Bit `m`: modality `m` is taken away from every sample.
+    hidden: usize,
+    workers: usize,
 }
 
-/// How a training batch differs from what stands in the bank.
+/// A sample that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the bank's samples.
+    pub row: usize,
+    /// The one modality that it is shown with, where it is not shown whole.
+    pub shown: Option<usize>,
+}
+
+impl From<usize> for Place {
+    fn from(row: usize) -> Self {
+        Self { row, shown: None }
+    }
+}
+
+/// How a training sample differs from what stands in the bank.
 #[derive(Debug, Clone, Copy)]
-pub struct Variation<'a> {
+pub struct Variation {
     /// The run's seed.
     pub seed: u64,
     /// The epoch, from 0.
@@ -43,13 +80,20 @@ pub struct Variation<'a> {
     pub dropout: f64,
     /// Small changes to images and texts for encoders that start from nothing.
     pub augment: Augment,
-    /// The one modality that each sample of the batch is shown with, where it is not shown whole; empty where all are.
-    pub shown: &'a [Option<usize>],
 }
 
-impl Variation<'_> {
+impl Variation {
     fn draw<'a>(&self, id: &'a str) -> Draw<'a> {
         Draw { seed: self.seed, epoch: self.epoch as u64, id }
+    }
+
+    fn hash(&self, purpose: &[u8], id: &str) -> u64 {
+        balgrad_data::stable_hash(&[
+            &self.seed.to_le_bytes(),
+            &(self.epoch as u64).to_le_bytes(),
+            purpose,
+            id.as_bytes(),
+        ])
     }
 
     /// The modality that a sample loses in this epoch, if any (ModDrop, Neverova et al. 2015): with `u ~ U(0, 1)` the
@@ -58,109 +102,194 @@ impl Variation<'_> {
         if self.dropout <= 0.0 {
             return None;
         }
-        let key =
-            [&self.seed.to_le_bytes()[..], &(self.epoch as u64).to_le_bytes(), b"modality dropout", id.as_bytes()];
-        let u = balgrad_data::stable_hash(&key) as f64 / u64::MAX as f64;
+        let u = self.hash(b"modality dropout", id) as f64 / u64::MAX as f64;
         (0..modalities).find(|m| u < self.dropout * (*m as f64 + 1.0))
     }
 }
 
 impl Bank {
+    /// The samples at `rows` of a data set; with `workers` threads that work ahead where images or texts are read.
+    pub fn new(dataset: Arc<Dataset>, rows: Vec<usize>, seen: Vec<Seen>, workers: usize) -> Self {
+        let labels = rows.iter().map(|&row| dataset.samples[row].labels.clone()).collect();
+        Self { dataset, rows: rows.into(), labels, seen: seen.into(), hidden: 0, workers }
+    }
+
     /// How many samples.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.rows.len()
     }
 
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.rows.is_empty()
+    }
+
+    /// A sample's id.
+    pub fn id(&self, row: usize) -> &str {
+        &self.sample(row).id
+    }
+
+    fn sample(&self, row: usize) -> &Sample {
+        &self.dataset.samples[self.rows[row]]
     }
 
     /// The same samples as if only the modalities in `shown` were there: bit `m` stands for modality `m`.
-    ///
-    /// # Errors
-    /// When the device refuses the memory.
-    pub fn showing(&self, shown: usize) -> Result<Self> {
-        let seen = self.seen.iter().enumerate().map(|(m, seen)| match seen {
-            seen if shown >> m & 1 == 1 => Ok(seen.clone()),
-            Seen::Features { all, missing } => {
-                let none = match missing {
-                    Some(missing) => missing.broadcast_as(all.shape())?.contiguous()?,
-                    None => all.zeros_like()?,
-                };
-                Ok(Seen::Features { all: none, missing: missing.clone() })
-            }
-            Seen::Images(all) => Ok(Seen::Images(vec![None; all.len()])),
-            Seen::Tokens(all) => Ok(Seen::Tokens(vec![Vec::new(); all.len()])),
-        });
-        Ok(Self { ids: self.ids.clone(), labels: self.labels.clone(), seen: seen.collect::<candle_core::Result<_>>()? })
+    #[must_use]
+    pub fn showing(&self, shown: usize) -> Self {
+        Self { hidden: self.hidden | !shown, ..self.clone() }
     }
 
-    /// The inputs of `rows`, one per modality, as they stand or varied for training.
+    /// Gives `with` all samples in order, with their inputs, up to `batch` at a time.
     ///
     /// # Errors
-    /// When the device refuses the memory.
-    pub fn inputs(
+    /// As for [`feed`](Self::feed).
+    pub fn feed_all(
         &self,
-        rows: &[usize],
+        batch: usize,
         expects: &[&Expects],
-        variation: Option<&Variation<'_>>,
+        device: &Device,
+        mut with: impl FnMut(&[usize], Vec<Input>) -> Result<()>,
+    ) -> Result<()> {
+        let places: Vec<Place> = (0..self.len()).map(Place::from).collect();
+        self.feed(&places, batch, None, expects, device, |places, inputs| {
+            with(&places.iter().map(|place| place.row).collect::<Vec<_>>(), inputs)?;
+            Ok(true)
+        })
+    }
+
+    /// Gives `with` the samples at `places` in order, with their inputs, one for each modality: up to `batch` at a time, as
+    /// they stand or varied for training, until it answers `false`. While it works the next batches are made.
+    ///
+    /// # Errors
+    /// A sample that cannot be read any more, a device that refuses the memory, or what `with` answers.
+    pub fn feed(
+        &self,
+        places: &[Place],
+        batch: usize,
+        variation: Option<&Variation>,
+        expects: &[&Expects],
+        device: &Device,
+        mut with: impl FnMut(&[Place], Vec<Input>) -> Result<bool>,
+    ) -> Result<()> {
+        // Fetching features is no work for a thread.
+        let fetched = self.seen.iter().all(|seen| matches!(seen, Seen::Features { .. }));
+        let ahead = Ahead { batch, workers: if fetched { 0 } else { self.workers }, batches: 2 };
+        load(
+            places,
+            ahead,
+            |place| self.pieces(*place, variation),
+            |batches| {
+                for made in batches {
+                    let (places, pieces) = made.map_err(unloaded)?;
+                    if !with(places, self.inputs(places, pieces, variation, expects, device)?)? {
+                        break;
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Whether a sample is shown with a modality.
+    fn keeps(&self, place: Place, m: usize, variation: Option<&Variation>) -> bool {
+        self.hidden >> m & 1 == 0
+            && match (place.shown, variation) {
+                (Some(shown), _) => shown == m,
+                (None, Some(v)) => v.lost(self.id(place.row), self.seen.len()) != Some(m),
+                (None, None) => true,
+            }
+    }
+
+    /// What a worker makes of a sample.
+    fn pieces(&self, place: Place, variation: Option<&Variation>) -> Result<Vec<Piece>> {
+        let sample = self.sample(place.row);
+        let piece = |(m, (seen, modality)): (usize, (&Seen, Modality))| -> Result<Piece> {
+            let (look, mask_word, framing) = match seen {
+                Seen::Features { .. } => return Ok(Piece::Missing),
+                Seen::Images { look, framing } => (look, None, Some(framing)),
+                Seen::Tokens { tokenizer, look } => (look, tokenizer.mask_word(), None),
+            };
+            let shown = match self.keeps(place, m, variation) {
+                true => show(sample, modality, look, mask_word, framing)?,
+                false => None,
+            };
+            let Some(shown) = shown else { return Ok(Piece::Missing) };
+            let mut piece = match seen {
+                Seen::Tokens { tokenizer, .. } => shown.tokens(tokenizer)?,
+                Seen::Images { framing, .. } => shown.pixels(framing, look, sample),
+                Seen::Features { .. } => Piece::Missing,
+            };
+            if let Some(v) = variation {
+                match (&mut piece, seen) {
+                    (Piece::Tokens(tokens), _) => v.augment.tokens(tokens, v.draw(&sample.id)),
+                    (Piece::Pixels(pixels), Seen::Images { framing, .. }) => {
+                        v.augment.pixels(pixels, framing.size as usize, v.draw(&sample.id));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(piece)
+        };
+        let all = self.seen.iter().zip(Modality::ALL).enumerate().map(piece).collect::<Result<_>>();
+        all.with_context(|| format!("sample `{}`", sample.id))
+    }
+
+    /// The inputs of some samples, one for each modality.
+    fn inputs(
+        &self,
+        places: &[Place],
+        pieces: Vec<Vec<Piece>>,
+        variation: Option<&Variation>,
+        expects: &[&Expects],
         device: &Device,
     ) -> Result<Vec<Input>> {
-        // Per sample and modality whether it is kept.
-        let keeps = |i: usize, m: usize| match variation {
-            None => true,
-            Some(v) => match v.shown.get(i).copied().flatten() {
-                Some(shown) => shown == m,
-                None => v.lost(&self.ids[rows[i]], self.seen.len()) != Some(m),
-            },
-        };
+        let mut pieces: Vec<_> = pieces.into_iter().map(Vec::into_iter).collect();
         let one = |(m, seen): (usize, &Seen)| -> Result<Input> {
             let Some(expects) = expects.get(m) else { bail!("the model has no tower for modality {m}") };
-            let kept = |i: usize| keeps(i, m);
+            let column: Vec<Piece> = pieces.iter_mut().filter_map(Iterator::next).collect();
             Ok(match seen {
-                Seen::Features { all, missing } => {
-                    let ids: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-                    let picked = all.index_select(&Tensor::new(ids, all.device())?, 0)?;
-                    let mask: Vec<f32> = (0..rows.len()).map(|i| f32::from(u8::from(kept(i)))).collect();
-                    Input::Features(if mask.contains(&0.0) {
-                        let mask = Tensor::new(mask, all.device())?.unsqueeze(1)?;
-                        let kept = picked.broadcast_mul(&mask)?;
-                        match missing {
-                            Some(missing) => (kept + mask.affine(-1.0, 1.0)?.matmul(missing)?)?,
-                            None => kept,
-                        }
-                    } else {
-                        picked
-                    })
-                }
-                Seen::Images(all) => {
-                    let Expects::Pixels { size, .. } = expects else { bail!("modality {m} does not read pixels") };
-                    let shown = |(i, &row): (usize, &usize)| {
-                        let image = all[row].as_deref().filter(|_| kept(i))?;
-                        let mut image: Box<[u8]> = image.into();
-                        if let Some(v) = variation {
-                            v.augment.pixels(&mut image, *size, v.draw(&self.ids[row]));
-                        }
-                        Some(image)
-                    };
-                    let images: Vec<Option<Box<[u8]>>> = rows.iter().enumerate().map(shown).collect();
-                    expects.pixels(&images.iter().map(Option::as_deref).collect::<Vec<_>>(), device)?
-                }
-                Seen::Tokens(all) => {
-                    let text = |(i, &row): (usize, &usize)| {
-                        let mut tokens = if kept(i) { all[row].clone() } else { Vec::new() };
-                        if let Some(v) = variation {
-                            v.augment.tokens(&mut tokens, v.draw(&self.ids[row]));
-                        }
-                        tokens
-                    };
-                    let texts: Vec<Vec<u32>> = rows.iter().enumerate().map(text).collect();
-                    expects.tokens(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>(), device)?
-                }
+                Seen::Features { .. } => Input::Features(self.features(m, places, variation, device)?),
+                Seen::Images { .. } | Seen::Tokens { .. } => Piece::batch(&column, expects, device)?,
             })
         };
         self.seen.iter().enumerate().map(one).collect()
+    }
+
+    /// Features of some samples, `[places, dim]`.
+    fn features(&self, m: usize, places: &[Place], variation: Option<&Variation>, device: &Device) -> Result<Tensor> {
+        let Seen::Features { tables, places: rows, standardizer, missing } = &self.seen[m] else {
+            bail!("modality {m} is not seen by its features")
+        };
+        let mut values = Vec::with_capacity(places.len() * missing.len());
+        for place in places {
+            if !self.keeps(*place, m, variation) {
+                values.extend_from_slice(missing);
+                continue;
+            }
+            let sample = self.sample(place.row);
+            let table = match (variation, tables.len() as u64) {
+                (Some(v), count @ 2..) => (v.hash(b"feature variant", &sample.id) % count) as usize,
+                _ => 0,
+            };
+            let row = tables.get(table).and_then(|table| table.row(rows[place.row] as usize));
+            let row = row.filter(|row| row.first().is_some_and(|v| !v.is_nan())).with_context(|| {
+                format!("sample `{}`: it has no features; was it changed while this ran? Start again", sample.id)
+            })?;
+            let start = values.len();
+            values.extend_from_slice(row);
+            if let (Some(standardizer), true) = (standardizer, has(sample, Modality::ALL[m])) {
+                standardizer.apply(&mut values[start..]);
+            }
+        }
+        Ok(Tensor::from_vec(values, (places.len(), missing.len()), device)?)
+    }
+}
+
+/// Why a batch could not be made.
+pub(crate) fn unloaded(error: LoadError<anyhow::Error>) -> anyhow::Error {
+    match error {
+        LoadError::Sample(error) => error,
+        LoadError::Panicked(_) => anyhow!(error),
     }
 }
 

@@ -101,9 +101,9 @@ struct Configured {
     /// How the folder is laid out; `balgrad layouts` lists them. Default: auto.
     #[arg(long)]
     layout: Option<String>,
-    /// A TOML file of settings, such as an earlier run's config.toml.
+    /// A TOML file of settings, such as an earlier run's config.toml. May be repeated; the later wins.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Vec<PathBuf>,
     /// One setting, such as `epochs=10` or `method.share=loss`; `balgrad keys` lists them. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     set: Vec<(String, Value)>,
@@ -140,7 +140,7 @@ impl Configured {
 
     /// The config of these keys over the config file; one without data is a mistake.
     fn resolve(&self, sets: &[(String, Value)]) -> Result<Config, Usage> {
-        let config = Config::load(self.config.as_deref(), sets)?;
+        let config = Config::load(&self.config, sets)?;
         if config.word("data").is_empty() {
             return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
         }

@@ -26,6 +26,7 @@ pub static KEYS: &[Setting] = &[
     key("label", "", Kind::Text, "what tables call this run; empty: the method's name"),
     key("seed", "0", count(0, u64::MAX), "decides initialisation, order, dropout and impairments"),
     key("split_seed", "0", count(0, u64::MAX), "decides splits that the data set does not bring"),
+    key("plot", "longest", Kind::Choice(&["longest", "first"]), "which of a film's plots is read (mm-imdb)"),
     key("device", "auto", Kind::Choice(&["auto", "cpu", "cuda", "metal"]), "where to train"),
     key("on_bad_sample", "skip", Kind::Choice(&["skip", "fail"]), "what to do with a file that cannot be read"),
     key("on_nan", "stop", Kind::Choice(&["stop", "skip"]), "what to do with a step whose loss is not finite"),
@@ -54,8 +55,15 @@ pub static KEYS: &[Setting] = &[
         count(0, 4096),
         "pixels per side that image encoders see; 0: their own size (small ones: 64)",
     ),
-    key("max_tokens", "24", count(2, 4096), "tokens that trainable text encoders see"),
+    key("max_tokens", "0", count(0, 4096), "tokens that pretrained text encoders see; 0: as many as they can"),
     key("vocabulary", "1500", count(64, 1_000_000), "entries of a vocabulary learnt from the training texts"),
+    key(
+        "feature_variants",
+        "0",
+        count(0, 10_000),
+        "cached variants of each training sample that frozen encoders see, one an epoch; 0: the sample as it is",
+    ),
+    key("workers", "0", count(0, 1024), "threads that decode images and split texts ahead; 0: as many as compute"),
     key("augment", "true", Kind::Flag, "small seeded shifts and flips of images for trainable image encoders"),
     key("epochs", "15", count(1, 1_000_000), "passes over the training split"),
     key("batch_size", "64", count(1, 1_000_000), "samples a step"),
@@ -118,13 +126,14 @@ impl Config {
         Ok(Self { settings, method, method_settings })
     }
 
-    /// Resolves a config file (if any) and then `sets` over it, the later winning.
+    /// Resolves config files and then `sets` over them, the later winning.
     ///
     /// # Errors
     /// A file that cannot be read or parsed, or whatever [`resolve`](Self::resolve) finds.
-    pub fn load(file: Option<&Path>, sets: &[(String, Value)]) -> Result<Self, Usage> {
+    pub fn load(files: &[impl AsRef<Path>], sets: &[(String, Value)]) -> Result<Self, Usage> {
         let mut given = BTreeMap::new();
-        if let Some(path) = file {
+        for path in files {
+            let path = path.as_ref();
             let text = std::fs::read_to_string(path)
                 .map_err(|e| Usage(format!("cannot read the config {}: {e}", path.display())))?;
             let table: toml::Table = text.parse().map_err(|e| Usage(format!("{}: {e}", path.display())))?;

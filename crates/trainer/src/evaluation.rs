@@ -10,8 +10,13 @@ use candle_nn::ops::{sigmoid, softmax};
 use crate::bank::{Bank, labels};
 use crate::metrics::{Metrics, compute};
 
-/// Samples in one forward pass of an evaluation.
-const BATCH: usize = 256;
+/// Samples in one forward pass of an evaluation: of features, and of images or tokens.
+const BATCH: [usize; 2] = [256, 64];
+
+/// Samples in one forward pass over a model that reads these.
+pub(crate) fn batch(expects: &[&Expects]) -> usize {
+    BATCH[usize::from(!expects.iter().all(|e| matches!(e, Expects::Features(_))))]
+}
 
 /// A trained model and how it answers.
 pub struct Judge<'a> {
@@ -69,15 +74,14 @@ impl Judge<'_> {
             loss: 0.0,
             view_losses: vec![Some(0.0); modalities],
         };
-        let rows: Vec<usize> = (0..bank.len()).collect();
-        for rows in rows.chunks(BATCH) {
+        bank.feed_all(batch(expects), expects, self.device, |rows, inputs| {
             let weights = self.class_weights.as_ref();
             let truth = labels(bank, rows, self.classes, self.task == Task::MultiLabel, weights, self.device)?;
             let part = rows.len() as f64 / bank.len() as f64;
             let loss = |z: &Tensor| -> Result<f64> {
                 Ok(part * cross_entropy(z, &truth)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
             };
-            let said = self.model.forward(&bank.inputs(rows, expects, None, self.device)?)?;
+            let said = self.model.forward(&inputs)?;
             let slices =
                 if self.trains_heads { Some(said.own.clone()) } else { self.model.slices(&said.embeddings)? };
             answers.loss += loss(&said.fused)?;
@@ -111,7 +115,8 @@ impl Judge<'_> {
                     self.confident(&(0..modalities).map(alone).collect::<Result<Vec<_>>>()?)
                 }
             });
-        }
+            Ok(())
+        })?;
         Ok(answers)
     }
 
@@ -143,7 +148,7 @@ impl Judge<'_> {
             let best = (0..).zip(probs).fold((0, f32::MIN), |best, (c, &p)| if p > best.1 { (c, p) } else { best });
             f64::from(u8::from(labels.first() == Some(&best.0)))
         };
-        probs.iter().zip(&bank.labels).map(one).collect()
+        probs.iter().zip(bank.labels.iter()).map(one).collect()
     }
 
     /// Mean negative log-likelihood of the labels under some probabilities, in nats; multi-label: the mean over labels.
@@ -157,7 +162,7 @@ impl Judge<'_> {
             }
             labels.first().and_then(|&c| probs.get(c as usize)).map_or(0.0, |&p| nats(p))
         };
-        probs.iter().zip(&bank.labels).map(one).sum::<f64>() / bank.len() as f64
+        probs.iter().zip(bank.labels.iter()).map(one).sum::<f64>() / bank.len() as f64
     }
 
     /// Logits `[batch, classes]` to probabilities: softmax, or a sigmoid per label.

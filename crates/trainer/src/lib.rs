@@ -9,6 +9,7 @@ pub mod events;
 pub mod interrupt;
 pub mod metrics;
 pub mod model;
+pub mod readable;
 pub mod report;
 pub mod retest;
 pub mod run;

@@ -37,8 +37,8 @@ impl Card {
     pub fn of(stage: &Stage, config: &Config) -> Self {
         Self {
             schema: 1,
-            task: stage.dataset.task,
-            classes: stage.dataset.classes.clone(),
+            task: stage.dataset().task,
+            classes: stage.dataset().classes.clone(),
             fusion: config.word("fusion").to_owned(),
             method: config.method.name.to_owned(),
             sight: stage.sight.clone(),
@@ -115,8 +115,8 @@ impl Model {
         let card = Card::load(run)?;
         let device = device(device_name)?;
         let parameters = Parameters::new(0, &device);
-        let model = card.sight.model(&card.fusion, card.classes.len(), &parameters)?;
-        parameters.load(&run.join("model.safetensors"))?;
+        let weights = run.join("model.safetensors");
+        let model = card.sight.trained_model(&card.fusion, card.classes.len(), &parameters, &weights)?;
         Ok(Self { card, model, device })
     }
 
@@ -130,7 +130,7 @@ impl Model {
     /// # Errors
     /// Bytes that are no image.
     pub fn predict(&self, image: Option<&[u8]>, text: Option<&str>) -> Result<Answer> {
-        let bank = self.card.sight.one(image, text, &self.device)?;
+        let bank = self.card.sight.one(image, text)?;
         let answers = self.judge()?.answers(&bank, &expects(&self.model))?;
         let probs = answers.probs.into_iter().next().context("one sample has one answer")?;
         let got = [image.is_some(), text.is_some_and(|t| !t.trim().is_empty())];

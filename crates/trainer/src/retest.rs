@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::Usage;
 use crate::config::Config;
-use crate::run::{Stage, Trained, open_data};
+use crate::model::Card;
+use crate::run::{Stage, Trained};
 
 /// What to test.
 #[derive(Debug, Clone, Default)]
@@ -36,45 +37,39 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
     if let Some(seed) = request.seed {
         sets.push(("seed".to_owned(), balgrad::Value::Count(seed)));
     }
-    let config = Config::load(Some(&folder.join("config.toml")), &sets)?;
+    let config = Config::load(&[folder.join("config.toml")], &sets)?;
     let names = if request.conditions.is_empty() {
         Condition::ALL.map(|c| c.name().to_owned()).to_vec()
     } else {
         request.conditions.clone()
     };
     let impairments = names.iter().map(|name| impairment(&config, name)).collect::<Result<Vec<_>>>()?;
-    let mut stage = Stage::resume(&config, folder)?;
-    if request.data.is_some() {
-        let found = open_data(&config)?;
-        if found.classes != stage.dataset.classes {
-            bail!(
-                "{} has the classes {}, but the model was trained on {}",
-                found.name,
-                found.classes.join(", "),
-                stage.dataset.classes.join(", ")
-            );
-        }
-        stage.dataset = found;
+    let stage = Stage::resume(&config, folder)?;
+    let data = stage.dataset();
+    let known = Card::load(folder)?.classes;
+    if data.classes != known {
+        let (found, known) = (data.classes.join(", "), known.join(", "));
+        bail!("{} has the classes {found}, but the model was trained on {known}", data.name);
     }
     let judge = stage.judge(&config);
     let reads = crate::training::expects(&stage.model);
     let mut test = Map::new();
-    for (name, impairment) in names.iter().zip(&impairments) {
+    for (name, impairment) in names.iter().zip(impairments) {
         crate::interrupt::check()?;
-        let bank = stage.bank(Split::Test, impairment.as_ref(), config.seed())?;
+        let bank = stage.bank(&config, Split::Test, impairment)?;
         if bank.is_empty() {
-            bail!("{}: the split `test` has no usable sample", stage.dataset.name);
+            bail!("{}: the split `test` has no usable sample", data.name);
         }
         let answers = judge.answers(&bank, &reads)?;
         test.insert(name.clone(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);
     }
-    let mut out = json!({"dataset": stage.dataset.name, "metric": stage.dataset.headline_metric(), "seed": config.seed(), "test": test});
+    let mut out = json!({"dataset": data.name, "metric": data.headline_metric(), "seed": config.seed(), "test": test});
     if !request.missing_ratios.is_empty() {
         let mut answers = std::collections::BTreeMap::new();
         let mut clean = None;
         for condition in [Condition::Full, Condition::MissingImage, Condition::MissingText] {
             let impairment = impairment(&config, condition.name())?;
-            let bank = stage.bank(Split::Test, impairment.as_ref(), config.seed())?;
+            let bank = stage.bank(&config, Split::Test, impairment)?;
             answers.insert(condition.name(), judge.answers(&bank, &reads)?.probs);
             clean.get_or_insert(bank);
         }

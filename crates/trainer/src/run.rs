@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use balgrad_data::{Condition, Dataset, Impairment, ReadOptions, Split, Task};
-use balgrad_encoders::{Parameters, TwoTower};
-use candle_core::{Device, Tensor};
+use balgrad_encoders::{HubSettings, Parameters, TwoTower, hub_dataset};
+use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::Usage;
@@ -17,8 +17,9 @@ use crate::checkpoint::{BINS, ConflictCounts, Progress, write_atomic};
 use crate::config::Config;
 use crate::evaluation::{Answers, Judge, Probabilities};
 use crate::model::Card;
+use crate::readable::Readable;
 use crate::retest::impairment;
-use crate::sight::Sight;
+use crate::sight::{Sight, cache_folder};
 use crate::training::{Course, Watcher, device, expects};
 
 /// Names of the modalities, in the order of the towers.
@@ -33,12 +34,33 @@ pub struct Options {
     pub resume: bool,
 }
 
-/// Opens the data set that a config names.
+/// Opens the data set that a config names; one of the hub (`hf:owner/name[@revision]`) is downloaded first.
 ///
 /// # Errors
-/// What `balgrad-data` finds.
+/// What `balgrad-data` finds, or a hub that does not give it.
 pub fn open_data(config: &Config) -> Result<Dataset> {
-    Ok(balgrad_data::open(config.word("data"), &read_options(config))?)
+    let (data, options) = (config.word("data"), read_options(config));
+    let Some(name) = data.strip_prefix("hf:") else { return Ok(balgrad_data::open(data, &options)?) };
+    let folder = hub_dataset(name, &hub()).or_else(|error| {
+        crate::interrupt::check()?;
+        Err(anyhow::Error::from(error))
+    })?;
+    let mut dataset = balgrad_data::open(&folder.to_string_lossy(), &options)?;
+    name.clone_into(&mut dataset.name);
+    Ok(dataset)
+}
+
+/// The hub as the environment describes it; a signal stops its downloads.
+pub(crate) fn hub() -> HubSettings {
+    HubSettings { stop: Some(|| crate::interrupt::check().is_err()), ..HubSettings::from_env() }
+}
+
+/// The same, with what is known of its files.
+///
+/// # Errors
+/// As for [`open_data`].
+pub(crate) fn readable(config: &Config) -> Result<Readable> {
+    Ok(Readable::new(open_data(config)?, config.word("on_bad_sample") == "fail"))
 }
 
 /// How a config wants data to be read.
@@ -51,13 +73,20 @@ fn read_options(config: &Config) -> ReadOptions {
         "fail" => balgrad_data::OnBadSample::Fail,
         _ => balgrad_data::OnBadSample::Skip,
     };
-    ReadOptions { layout, on_bad_sample, split_seed: config.count("split_seed") as u64, ..ReadOptions::default() }
+    ReadOptions {
+        layout,
+        on_bad_sample,
+        split_seed: config.count("split_seed") as u64,
+        unpacked: Some(cache_folder().with_file_name("unpacked")),
+        first_plot: config.word("plot") == "first",
+        ..ReadOptions::default()
+    }
 }
 
 /// A data set seen through a config's encoders, and a fresh model for it.
 pub struct Stage {
     /// The data.
-    pub dataset: Dataset,
+    pub data: Readable,
     /// How towers see it.
     pub sight: Sight,
     /// Where to compute.
@@ -75,11 +104,11 @@ impl Stage {
     /// Unusable data, an unknown encoder or fusion, or a device that is not there.
     pub fn set(config: &Config) -> Result<Self> {
         let device = device(config.word("device"))?;
-        let dataset = open_data(config)?;
-        let sight = Sight::fit(config, &dataset)?;
+        let data = readable(config)?;
+        let sight = Sight::fit(config, &data)?;
         let parameters = Parameters::new(config.seed(), &device);
-        let model = sight.model(config.word("fusion"), dataset.classes.len(), &parameters)?;
-        Ok(Self { dataset, sight, device, parameters, model })
+        let model = sight.model(config.word("fusion"), data.dataset.classes.len(), &parameters)?;
+        Ok(Self { data, sight, device, parameters, model })
     }
 
     /// The stage of a finished run, its weights and whatever was fitted read from its folder.
@@ -90,17 +119,17 @@ impl Stage {
         let device = device(config.word("device"))?;
         let card = Card::load(folder)?;
         let parameters = Parameters::new(config.seed(), &device);
-        let model = card.sight.model(&card.fusion, card.classes.len(), &parameters)?;
-        parameters.load(&folder.join("model.safetensors"))?;
-        Ok(Self { dataset: open_data(config)?, sight: card.sight, device, parameters, model })
+        let weights = folder.join("model.safetensors");
+        let model = card.sight.trained_model(&card.fusion, card.classes.len(), &parameters, &weights)?;
+        Ok(Self { data: readable(config)?, sight: card.sight, device, parameters, model })
     }
 
     /// How the model answers.
     pub fn judge(&self, config: &Config) -> Judge<'_> {
         Judge {
             model: &self.model,
-            task: self.dataset.task,
-            classes: self.dataset.classes.len(),
+            task: self.dataset().task,
+            classes: self.dataset().classes.len(),
             prediction: config.method.prediction,
             trains_heads: config.method.trains_heads,
             class_weights: None,
@@ -113,22 +142,44 @@ impl Stage {
     /// # Errors
     /// When the device refuses the memory.
     pub fn class_weights(&self, config: &Config, train: &Bank) -> Result<Option<Tensor>> {
-        let many = self.dataset.task == Task::MultiLabel;
+        let many = self.dataset().task == Task::MultiLabel;
         let balanced = match config.word("class_weights") {
             "balanced" => true,
             "auto" => many,
             _ => false,
         };
-        let weights = || balanced_weights(train, self.dataset.classes.len(), many, &self.device);
+        let weights = || balanced_weights(train, self.dataset().classes.len(), many, &self.device);
         balanced.then(weights).transpose()
     }
 
-    /// The samples of a split under a condition.
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.data.dataset
+    }
+
+    /// The samples of a split under a condition, its seed the run's.
     ///
     /// # Errors
     /// A sample that cannot be read (under `on_bad_sample = fail`).
-    pub fn bank(&self, split: Split, impairment: Option<&Impairment>, seed: u64) -> Result<Bank> {
-        self.sight.bank(&self.dataset, &self.dataset.indices(split), impairment, seed, &self.device)
+    pub fn bank(&self, config: &Config, split: Split, impairment: Option<Impairment>) -> Result<Bank> {
+        let impairment = impairment.map(|impairment| (impairment, config.seed()));
+        self.sight.bank(&self.data, split, impairment, 0, workers(config))
+    }
+
+    /// The samples to learn from: those of the training split, or cached variants of them.
+    ///
+    /// # Errors
+    /// As for [`bank`](Self::bank).
+    pub fn lessons(&self, config: &Config) -> Result<Bank> {
+        self.sight.bank(&self.data, Split::Train, None, config.count("feature_variants"), workers(config))
+    }
+}
+
+/// Threads that work ahead.
+fn workers(config: &Config) -> usize {
+    match config.count("workers") {
+        0 => rayon::current_num_threads(),
+        count => count,
     }
 }
 
@@ -147,25 +198,25 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         return Ok(results);
     }
     let stage = Stage::set(config)?;
-    let train = stage.bank(Split::Train, None, config.seed())?;
-    let val = stage.bank(Split::Val, None, config.seed())?;
+    let train = stage.lessons(config)?;
+    let val = stage.bank(config, Split::Val, None)?;
     for (split, bank) in [("train", &train), ("val", &val)] {
         if bank.is_empty() {
-            anyhow::bail!("{}: the split `{split}` has no usable sample", stage.dataset.name);
+            anyhow::bail!("{}: the split `{split}` has no usable sample", stage.dataset().name);
         }
     }
     // Known from the index alone: no sample of the test split is looked at before the end.
-    if stage.dataset.indices(Split::Test).is_empty() {
+    if stage.dataset().indices(Split::Test).is_empty() {
         anyhow::bail!(
             "{}: the split `test` has no labelled sample, so that nothing could be scored",
-            stage.dataset.name
+            stage.dataset().name
         );
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
     let fresh = || {
         let parameters = Parameters::new(config.seed(), &stage.device);
-        let model = stage.sight.model(config.word("fusion"), stage.dataset.classes.len(), &parameters)?;
+        let model = stage.sight.model(config.word("fusion"), stage.dataset().classes.len(), &parameters)?;
         Ok((parameters, model))
     };
     let course = Course {
@@ -176,7 +227,7 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         train: &train,
         val: &val,
         judge: Judge { class_weights: stage.class_weights(config, &train)?, ..stage.judge(config) },
-        metric: stage.dataset.headline_metric(),
+        metric: stage.dataset().headline_metric(),
         modalities: MODALITIES,
         folder,
         resume: options.resume,
@@ -239,7 +290,7 @@ impl<'a> Trained<'a> {
         let mut clean: Option<(Bank, Answers)> = None;
         for condition in Condition::ALL {
             let impairment = impairment(self.config, condition.name())?;
-            let bank = stage.bank(Split::Test, impairment.as_ref(), self.config.seed())?;
+            let bank = stage.bank(self.config, Split::Test, impairment)?;
             let answers = judge.answers(&bank, &reads)?;
             test.insert(condition.name().into(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);
             self.write_predictions(folder, condition.name(), &bank, &answers.probs)?;
@@ -259,13 +310,14 @@ impl<'a> Trained<'a> {
         }
         let tenths: Vec<f64> = (0..=10).map(|i| f64::from(i) / 10.0).collect();
         let ratios = self.ratios(&bank, &by_condition, &tenths);
-        let silent = judge.answers(&bank.showing(0)?, &reads)?.probs;
+        let silent = judge.answers(&bank.showing(0), &reads)?.probs;
         let contribution = self.contribution(
             &bank,
             [&silent, &by_condition["missing-text"], &by_condition["missing-image"], &by_condition["full"]],
         );
-        let embeddings = stage.model.embed(&bank.inputs(&[0], &reads, None, &stage.device)?)?;
-        let additive = stage.model.slices(&embeddings)?.is_some();
+        let nothing: Vec<_> =
+            reads.iter().map(|e| e.missing(1, DType::F32, &stage.device)).collect::<Result<_, _>>()?;
+        let additive = stage.model.slices(&stage.model.embed(&nothing)?)?.is_some();
         Ok(Tested { bank, test, ratios, contribution, additive })
     }
 
@@ -273,7 +325,7 @@ impl<'a> Trained<'a> {
     /// answers to nothing, the image, the text and both.
     fn contribution(&self, bank: &Bank, answers: [&Probabilities; 4]) -> Value {
         let judge = self.stage.judge(self.config);
-        let metric = self.stage.dataset.headline_metric();
+        let metric = self.stage.dataset().headline_metric();
         let scores: Option<Vec<f64>> = answers.iter().map(|probs| judge.metrics(probs, bank).get(metric)).collect();
         let gains: Vec<f64> = answers.iter().map(|probs| -judge.loss(probs, bank)).collect();
         let values = |worth: &[f64]| {
@@ -294,7 +346,7 @@ impl<'a> Trained<'a> {
         let judge = self.stage.judge(self.config);
         let mut order: Vec<usize> = (0..bank.len()).collect();
         order.sort_by_key(|&row| {
-            balgrad_data::stable_hash(&[&self.config.seed().to_le_bytes(), bank.ids[row].as_bytes()])
+            balgrad_data::stable_hash(&[&self.config.seed().to_le_bytes(), bank.id(row).as_bytes()])
         });
         let mut out = Map::from_iter([("ratios".to_owned(), json!(ratios))]);
         for name in ["missing-image", "missing-text"] {
@@ -303,7 +355,7 @@ impl<'a> Trained<'a> {
                 let lost = (ratio * bank.len() as f64).round() as usize;
                 let mut probs = full.clone();
                 order[..lost].iter().for_each(|&row| probs[row].clone_from(&missing[row]));
-                judge.metrics(&probs, bank).get(self.stage.dataset.headline_metric())
+                judge.metrics(&probs, bank).get(self.stage.dataset().headline_metric())
             };
             out.insert(name.into(), json!(ratios.iter().map(score).collect::<Vec<_>>()));
         }
@@ -311,7 +363,7 @@ impl<'a> Trained<'a> {
     }
 
     fn write_predictions(&self, folder: &Path, condition: &str, bank: &Bank, probs: &Probabilities) -> Result<()> {
-        let dataset = &self.stage.dataset;
+        let dataset = self.stage.dataset();
         let groups: BTreeMap<&str, &str> = dataset
             .indices(Split::Test)
             .iter()
@@ -321,10 +373,11 @@ impl<'a> Trained<'a> {
             })
             .collect();
         let mut text = String::new();
-        for ((id, labels), probs) in bank.ids.iter().zip(&bank.labels).zip(probs) {
+        for (row, (labels, probs)) in bank.labels.iter().zip(probs).enumerate() {
+            let id = bank.id(row);
             let names: Vec<&str> = labels.iter().map(|&c| dataset.classes[c as usize].as_str()).collect();
             let mut line = json!({"id": id, "label": names, "probs": probs});
-            if let Some(group) = groups.get(id.as_str()) {
+            if let Some(group) = groups.get(id) {
                 line["group"] = json!(group);
             }
             writeln!(text, "{line}")?;
@@ -336,7 +389,7 @@ impl<'a> Trained<'a> {
 
     fn results(&self, banks: [&Bank; 3], tested: &Tested, progress: &Progress) -> Map<String, Value> {
         let (config, stage) = (self.config, self.stage);
-        let dataset = &stage.dataset;
+        let dataset = stage.dataset();
         let metric = dataset.headline_metric();
         let [train, val, test] = banks.map(Bank::len);
         let skipped = dataset.problems.len() + dataset.samples.len() - train - val - test;
@@ -355,7 +408,7 @@ impl<'a> Trained<'a> {
             "schema": 1,
             "dataset": {
                 "name": dataset.name, "layout": dataset.layout, "task": dataset.task.name(), "classes": dataset.classes,
-                "fingerprint": stage.sight.fingerprint(), "samples": {"train": train, "val": val, "test": test},
+                "fingerprint": stage.data.fingerprint, "samples": {"train": train, "val": val, "test": test},
                 "skipped": skipped, "show_samples": dataset.show_samples,
             },
             "label": config.label(),

@@ -4,23 +4,29 @@ pub(crate) mod depth;
 mod frozen;
 mod shown;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
-use balgrad_data::{Dataset, Impairment, Modality, Sample, Split, decode_bytes};
+use balgrad_data::{Dataset, Filter, Framing, ImageSource, Impairment, Modality, Sample, Split};
 use balgrad_encoders::{
-    Encoder, EncoderEntry, EncoderKind, Expects, HeadForm, ModelConfig, Parameters, Precomputed, ScratchShape,
-    Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
+    CachedFeatures, Encoder, EncoderEntry, EncoderKind, Expects, HeadForm, ModelConfig, ModelFiles, Parameters,
+    Precomputed, Resample, ScratchShape, Standardizer, Tokenizer, TowerConfig, TwoTower, encoder,
 };
-use candle_core::{Device, Tensor};
-use rayon::prelude::*;
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use self::depth::Freeze;
+pub(crate) use self::frozen::cache_folder;
 use self::frozen::{Frozen, Wanted};
-use self::shown::{Shown, has, reason, show};
+pub use self::shown::Look;
+pub(crate) use self::shown::{Piece, has, reason, show};
 
 use crate::Usage;
 use crate::bank::{Bank, Seen};
 use crate::config::Config;
+use crate::readable::Readable;
 use crate::run::MODALITIES;
 
 /// How one modality is seen.
@@ -30,18 +36,37 @@ enum Eye {
     /// Features of a frozen encoder, standardised with the training split's statistics where it is an image's featuriser.
     Features { frozen: Frozen, standardizer: Option<Standardizer> },
     /// Pixels for an encoder that learns, from nothing or from weights.
-    Pixels { encoder: String, size: u32, weights: Option<Weights> },
+    Pixels { encoder: String, framing: Framing, weights: Option<Weights> },
     /// Tokens for an encoder that learns, with the vocabulary as a `tokenizer.json`.
     Tokens { encoder: String, vocabulary: String, weights: Option<Weights> },
 }
 
-/// Where a trained encoder starts from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Weights {
+/// Where a pretrained encoder comes from, and what of it differs from its files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Origin {
     /// A folder or a repository; empty: the encoder's usual model.
     place: String,
+    /// Pixels a side; 0: the encoder's own.
+    size: usize,
+    /// Tokens that a text encoder sees; 0: as many as it can.
+    max_tokens: usize,
+}
+
+impl Origin {
+    fn apply(&self, files: ModelFiles) -> ModelFiles {
+        let files = if self.size > 0 { files.at_size(self.size) } else { files };
+        if self.max_tokens > 0 { files.at_most_tokens(self.max_tokens) } else { files }
+    }
+}
+
+/// What a trained encoder starts from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Weights {
+    origin: Origin,
     /// How many of the first blocks stay as they are.
     freeze: usize,
+    /// Its `config.json` and the like: what is needed beside the trained weights to build it again.
+    settings: BTreeMap<String, String>,
 }
 
 /// How the towers see a data set. Everything in it was fitted on the training split alone.
@@ -50,8 +75,17 @@ pub struct Sight {
     eyes: Vec<Eye>,
     width: usize,
     projector: HeadForm,
-    fingerprint: String,
-    fail_on_bad: bool,
+}
+
+/// How the images of an encoder are framed; of one that reads none, its default.
+fn framing(expects: &Expects) -> Framing {
+    let Expects::Pixels { size, framing, .. } = expects else { return Framing::whole(0) };
+    let filter = match framing.resample {
+        Resample::Bilinear => Filter::Bilinear,
+        Resample::Bicubic => Filter::Bicubic,
+        Resample::Lanczos => Filter::Lanczos,
+    };
+    Framing { size: *size as u32, edge: framing.edge.map(|edge| edge as u32), filter }
 }
 
 /// The entry of an encoder for a modality.
@@ -70,95 +104,110 @@ impl Sight {
     /// Fits what a config asks for on the training split.
     ///
     /// # Errors
-    /// An unknown encoder, or training images that cannot be read (under `on_bad_sample = fail`).
-    pub fn fit(config: &Config, dataset: &Dataset) -> Result<Self> {
-        let mut sight = Self {
-            eyes: Vec::new(),
-            width: config.count("width"),
-            projector: if config.word("projector") == "linear" { HeadForm::Linear } else { HeadForm::Mlp },
-            fingerprint: dataset.fingerprint(),
-            fail_on_bad: config.word("on_bad_sample") == "fail",
-        };
-        let train = dataset.indices(Split::Train);
+    /// An unknown encoder, weights that do not fit, or training images that cannot be read (under `on_bad_sample = fail`).
+    pub fn fit(config: &Config, data: &Readable) -> Result<Self> {
+        let projector = if config.word("projector") == "linear" { HeadForm::Linear } else { HeadForm::Mlp };
+        let mut sight = Self { eyes: Vec::new(), width: config.count("width"), projector };
         for modality in Modality::ALL {
             let name = config.word(&format!("encoders.{}", modality.name())).to_owned();
-            let (weights, size) = (config.word(&format!("weights.{}", modality.name())), config.count("image_size"));
-            let freeze: Freeze = config.word("freeze").parse()?;
-            let eye = match (entry(&name, modality)?.kind, modality) {
-                (EncoderKind::Featurizer(_), Modality::Image) => {
+            let kind = entry(&name, modality)?.kind;
+            let origin = Origin {
+                place: config.word(&format!("weights.{}", modality.name())).to_owned(),
+                size: config.count("image_size"),
+                max_tokens: config.count("max_tokens"),
+            };
+            sight.eyes.push(match kind {
+                EncoderKind::Featurizer(_) => {
                     let frozen = Frozen::featurizer(&name);
-                    let fingerprint = &sight.fingerprint;
-                    let wanted = Wanted { dataset, rows: &train, modality, impairment: None, seed: 0, fingerprint };
-                    let (values, dim) = (frozen.features(&wanted)?, frozen.dim()?);
-                    let present = train.iter().zip(values.chunks_exact(dim)).filter(|(i, row)| {
-                        dataset.samples[**i].image.is_some() && row.first().is_some_and(|v| v.is_finite())
-                    });
-                    let rows: Vec<&[f32]> = present.map(|(_, row)| row).collect();
-                    Eye::Features { frozen, standardizer: Some(Standardizer::fit(dim, rows.iter().copied())) }
+                    let standardizer = match modality {
+                        Modality::Image => Some(standardizer(&frozen, data)?),
+                        Modality::Text => None,
+                    };
+                    Eye::Features { frozen, standardizer }
                 }
-                (EncoderKind::Featurizer(_), Modality::Text) => {
-                    Eye::Features { frozen: Frozen::featurizer(&name), standardizer: None }
-                }
-                (EncoderKind::Fitted { fit, .. }, _) => {
-                    let texts = train.iter().filter_map(|&i| dataset.samples[i].text.as_deref());
-                    let fitted = fit(&texts.collect::<Vec<_>>())?;
+                EncoderKind::Fitted { fit, .. } => {
+                    let train = data.dataset.samples.iter().filter(|sample| sample.split == Split::Train);
+                    let fitted = fit(&train.filter_map(|sample| sample.text.as_deref()).collect::<Vec<_>>())?;
                     Eye::Features { frozen: Frozen::fitted(&name, fitted), standardizer: None }
                 }
-                (EncoderKind::Pretrained { model, build }, _) => match freeze {
-                    Freeze::All => Eye::Features { frozen: Frozen::network(&name, weights, size)?, standardizer: None },
+                EncoderKind::Pretrained { build, .. } => match config.word("freeze").parse()? {
+                    Freeze::All => Eye::Features { frozen: Frozen::network(&name, &origin)?, standardizer: None },
                     Freeze::First(freeze) => {
-                        let files = frozen::files(&name, model, weights, size)?;
-                        let reads = build(&files, &Parameters::new(0, &Device::Cpu))?;
-                        let weights = Some(Weights { place: weights.to_owned(), freeze });
-                        match reads.expects() {
-                            Expects::Pixels { size, .. } => Eye::Pixels { encoder: name, size: *size as u32, weights },
+                        let files = frozen::files(&name, &origin)?;
+                        let built = build(&files, &Parameters::new(0, &Device::Cpu))
+                            .with_context(|| format!("`{name}` from {}", files.place()))?;
+                        let weights = Some(Weights { origin, freeze, settings: files.settings()? });
+                        match built.expects() {
+                            reads @ Expects::Pixels { .. } => {
+                                Eye::Pixels { encoder: name, framing: framing(reads), weights }
+                            }
                             _ => {
-                                let tokenizer = files.tokenizer()?;
-                                let tokenizer =
-                                    tokenizer.with_context(|| format!("{}: no tokenizer", files.place()))?;
-                                Eye::Tokens { encoder: name, vocabulary: tokenizer.to_json()?, weights }
+                                let vocabulary = frozen::tokenizer(&files)?.to_json()?;
+                                Eye::Tokens { encoder: name, vocabulary, weights }
                             }
                         }
                     }
                 },
-                (EncoderKind::Scratch(_), Modality::Image) => {
-                    let size = if size == 0 { ScratchShape::default().image_size } else { size };
-                    Eye::Pixels { encoder: name, size: size as u32, weights: None }
+                EncoderKind::Scratch(_) if modality == Modality::Image => {
+                    let size = if origin.size == 0 { ScratchShape::default().image_size } else { origin.size };
+                    Eye::Pixels { encoder: name, framing: Framing::whole(size as u32), weights: None }
                 }
-                (EncoderKind::Scratch(_), Modality::Text) => {
-                    let texts = train.iter().filter_map(|&i| dataset.samples[i].text.as_deref());
-                    let tokenizer = Tokenizer::train(texts, config.count("vocabulary"))?;
-                    Eye::Tokens { encoder: name, vocabulary: tokenizer.to_json()?, weights: None }
+                EncoderKind::Scratch(_) => {
+                    let train = data.dataset.indices(Split::Train);
+                    let texts = train.iter().filter_map(|&i| data.dataset.samples[i].text.as_deref());
+                    let vocabulary = Tokenizer::train(texts, config.count("vocabulary"))?.to_json()?;
+                    Eye::Tokens { encoder: name, vocabulary, weights: None }
                 }
-            };
-            sight.eyes.push(eye);
+            });
         }
         Ok(sight)
     }
 
-    /// The data set's fingerprint.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// A two-tower model for what is seen; its initial values depend on the seed of `parameters`.
+    /// A two-tower model for what is seen, as it is before training: its initial values depend on the seed of
+    /// `parameters`, those of pretrained encoders on their weights.
     ///
     /// # Errors
-    /// An unknown fusion, or sizes that make no sense.
+    /// An unknown fusion, sizes that make no sense, or weights that are gone.
     pub fn model(&self, fusion: &str, classes: usize, parameters: &Parameters) -> Result<TwoTower> {
+        self.build(fusion, classes, parameters, None)
+    }
+
+    /// The model of a finished run with the values in its `model.safetensors`; the weights that trained encoders started
+    /// from are not needed any more.
+    ///
+    /// # Errors
+    /// A file that does not fit.
+    pub fn trained_model(
+        &self,
+        fusion: &str,
+        classes: usize,
+        parameters: &Parameters,
+        file: &Path,
+    ) -> Result<TwoTower> {
+        let model = self.build(fusion, classes, parameters, Some(file))?;
+        parameters.load(file)?;
+        Ok(model)
+    }
+
+    fn build(&self, fusion: &str, classes: usize, parameters: &Parameters, trained: Option<&Path>) -> Result<TwoTower> {
         let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
         let mut towers = Vec::new();
         for (name, eye) in MODALITIES.iter().zip(&self.eyes) {
             let scope = parameters.scope(name).scope("encoder");
-            let learns = |encoder_name: &str, shape: &ScratchShape, weights: &Option<Weights>| {
+            let learns = |encoder_name: &str, shape: &ScratchShape, weights: &Option<Weights>, vocabulary: &str| {
                 let entry = encoder(encoder_name)?;
                 match (entry.kind, weights) {
                     (EncoderKind::Scratch(build), None) => Ok(build(shape, &scope)?),
-                    (EncoderKind::Pretrained { model, build }, Some(Weights { place, freeze })) => {
-                        // At the model's own size, or at that of the pixels for networks that take any.
-                        let size = if entry.modality == "image" { shape.image_size } else { 0 };
-                        let files = frozen::files(encoder_name, model, place, size)?;
+                    (EncoderKind::Pretrained { build, .. }, Some(Weights { origin, freeze, settings })) => {
                         let (freeze, above) = (*freeze, format!("{name}.encoder."));
+                        let files = match trained {
+                            Some(file) => {
+                                let mut settings = settings.clone();
+                                settings.insert("tokenizer.json".to_owned(), vocabulary.to_owned());
+                                origin.apply(ModelFiles::kept(settings, file, &above))
+                            }
+                            None => frozen::files(encoder_name, origin)?,
+                        };
                         let still = move |name: &str| depth::stays(name.strip_prefix(&above).unwrap_or(name), freeze);
                         Ok(build(&files, &scope.frozen_where(still))?)
                     }
@@ -167,13 +216,18 @@ impl Sight {
             };
             encoders.push(match eye {
                 Eye::Features { frozen, .. } => Box::new(Precomputed::new(frozen.dim()?)),
-                Eye::Pixels { encoder, size, weights } => {
-                    let shape = ScratchShape { image_size: *size as usize, ..ScratchShape::default() };
-                    learns(encoder, &shape, weights)?
+                Eye::Pixels { encoder, framing, weights } => {
+                    let shape = ScratchShape { image_size: framing.size as usize, ..ScratchShape::default() };
+                    learns(encoder, &shape, weights, "")?
                 }
                 Eye::Tokens { encoder, vocabulary, weights } => {
-                    let vocabulary = Tokenizer::from_json(vocabulary)?.vocabulary();
-                    learns(encoder, &ScratchShape { vocabulary, ..ScratchShape::default() }, weights)?
+                    let tokens = Tokenizer::from_json(vocabulary)?.vocabulary();
+                    learns(
+                        encoder,
+                        &ScratchShape { vocabulary: tokens, ..ScratchShape::default() },
+                        weights,
+                        vocabulary,
+                    )?
                 }
             });
             // A norm would undo the scale of descriptors, and with it what "missing" looks like.
@@ -187,165 +241,95 @@ impl Sight {
         })
     }
 
-    /// Some samples under a condition, as the towers will see them; samples that cannot be read are left out, with a
-    /// word on stderr.
+    /// The usable samples of a split under a condition, as the towers will see them. With `variants`, of frozen features so
+    /// many training variants instead of the one that stands there.
     ///
     /// # Errors
     /// A sample that cannot be read, under `on_bad_sample = fail`.
     pub fn bank(
         &self,
-        dataset: &Dataset,
-        rows: &[usize],
-        impairment: Option<&Impairment>,
-        seed: u64,
-        device: &Device,
+        data: &Readable,
+        split: Split,
+        impairment: Option<(Impairment, u64)>,
+        variants: usize,
+        workers: usize,
     ) -> Result<Bank> {
-        let mut views = Vec::new();
-        let mut usable = vec![true; rows.len()];
+        let places = data.places(split)?;
+        let all = data.dataset.indices(split);
+        let mut seen = Vec::new();
+        let mut shown = usize::MAX;
         for (modality, eye) in Modality::ALL.into_iter().zip(&self.eyes) {
-            let touched = impairment.filter(|i| i.modality() == modality);
-            let view = self.view(eye, dataset, rows, modality, touched, seed)?;
-            for ((ok, broken), &row) in usable.iter_mut().zip(&view.broken).zip(rows) {
-                if let Some(why) = broken {
-                    let id = &dataset.samples[row].id;
-                    if self.fail_on_bad {
-                        bail!("sample `{id}`: {why}; use --on-bad-sample skip to go on without it");
-                    }
-                    eprintln!("balgrad: skipped sample `{id}`: {why}");
-                    *ok = false;
-                }
+            let touched = impairment.filter(|(i, _)| i.modality() == modality);
+            let gone = matches!(touched, Some((Impairment::Missing(_), _)));
+            if gone {
+                shown &= !(1 << modality.index());
             }
-            views.push(view.seen);
+            let look = Look { impairment: touched, variant: None };
+            seen.push(match eye {
+                Eye::Features { frozen, standardizer } => {
+                    let looks: Vec<Look> = match (gone, variants) {
+                        (true, _) => Vec::new(),
+                        (false, 0) => vec![look],
+                        (false, n) => (0..n as u64).map(|v| Look { variant: Some(v), ..look }).collect(),
+                    };
+                    let table = |look| frozen.features(&Wanted { data, split, rows: &all, modality, look });
+                    Seen::Features {
+                        tables: looks.into_iter().map(table).collect::<Result<_>>()?,
+                        places: Arc::clone(&places),
+                        standardizer: standardizer.clone(),
+                        missing: frozen.missing()?,
+                    }
+                }
+                Eye::Pixels { framing, .. } => Seen::Images { framing: *framing, look },
+                Eye::Tokens { vocabulary, .. } => {
+                    Seen::Tokens { tokenizer: Box::new(Tokenizer::from_json(vocabulary)?), look }
+                }
+            });
         }
-        let kept: Vec<usize> = (0..rows.len()).filter(|&i| usable[i]).collect();
-        let seen = views.into_iter().map(|v| v.pick(&kept, rows.len(), device)).collect::<Result<_>>()?;
-        let samples = kept.iter().map(|&i| &dataset.samples[rows[i]]);
-        Ok(Bank {
-            ids: samples.clone().map(|s| s.id.clone()).collect(),
-            labels: samples.map(|s| s.labels.clone()).collect(),
-            seen,
-        })
+        let rows = places.iter().map(|&place| all[place as usize]).collect();
+        Ok(Bank::new(Arc::clone(&data.dataset), rows, seen, workers).showing(shown))
     }
 
     /// One sample from outside any data set: an image as a file's bytes, a text.
     ///
     /// # Errors
     /// Bytes that are no image.
-    pub fn one(&self, image: Option<&[u8]>, text: Option<&str>, device: &Device) -> Result<Bank> {
-        let image = image.map(|bytes| decode_bytes(bytes, "the image")).transpose()?;
-        let text = text.filter(|t| !t.trim().is_empty());
+    pub fn one(&self, image: Option<&[u8]>, text: Option<&str>) -> Result<Bank> {
+        let sample = Sample {
+            id: "input".to_owned(),
+            image: image.map(|bytes| ImageSource::Bytes(bytes.into())),
+            text: text.filter(|t| !t.trim().is_empty()).map(str::to_owned),
+            labels: vec![0],
+            split: Split::Test,
+            group: None,
+        };
         let mut seen = Vec::new();
         for (modality, eye) in Modality::ALL.into_iter().zip(&self.eyes) {
-            let shown = match modality {
-                Modality::Image => image.clone().map(Shown::Image),
-                Modality::Text => text.map(|t| Shown::Text(t.to_owned())),
-            };
-            let raw = match eye {
-                Eye::Features { frozen, standardizer } => {
-                    let present = shown.is_some();
-                    let mut row = frozen.one(shown)?;
-                    if let (Some(standardizer), true) = (standardizer, present) {
-                        standardizer.apply(&mut row);
-                    }
-                    Raw::Features(row, frozen.missing_row(device)?)
-                }
-                Eye::Pixels { size, .. } => Raw::Images(vec![shown.and_then(|s| s.pixels(*size))]),
+            let look = Look::default();
+            seen.push(match eye {
+                Eye::Features { frozen, standardizer } => Seen::Features {
+                    tables: vec![Arc::new(CachedFeatures::in_memory(frozen.one(&sample, modality)?, frozen.dim()?))],
+                    places: [0].into(),
+                    standardizer: standardizer.clone(),
+                    missing: frozen.missing()?,
+                },
+                Eye::Pixels { framing, .. } => Seen::Images { framing: *framing, look },
                 Eye::Tokens { vocabulary, .. } => {
-                    let tokenizer = Tokenizer::from_json(vocabulary)?;
-                    Raw::Tokens(vec![shown.map_or(Ok(Vec::new()), |s| s.tokens(&tokenizer))?])
+                    Seen::Tokens { tokenizer: Box::new(Tokenizer::from_json(vocabulary)?), look }
                 }
-            };
-            seen.push(raw.pick(&[0], 1, device)?);
+            });
         }
-        Ok(Bank { ids: vec![String::new()], labels: vec![vec![0]], seen })
-    }
-
-    fn view(
-        &self,
-        eye: &Eye,
-        dataset: &Dataset,
-        rows: &[usize],
-        modality: Modality,
-        impairment: Option<&Impairment>,
-        seed: u64,
-    ) -> Result<View> {
-        let gone = matches!(impairment, Some(Impairment::Missing(_)));
-        let samples: Vec<&Sample> = rows.iter().map(|&i| &dataset.samples[i]).collect();
-        let nothing = vec![None; rows.len()];
-        match eye {
-            Eye::Features { frozen, standardizer } => {
-                let (dim, missing) = (frozen.dim()?, frozen.missing_row(&Device::Cpu)?);
-                if gone {
-                    let row = frozen.missing().map_or_else(|| vec![0.0; dim], <[f32]>::to_vec);
-                    return Ok(View { seen: Raw::Features(row.repeat(rows.len()), missing), broken: nothing });
-                }
-                let fingerprint = &self.fingerprint;
-                let mut values = frozen.features(&Wanted { dataset, rows, modality, impairment, seed, fingerprint })?;
-                let mut broken = nothing;
-                for ((row, sample), broken) in values.chunks_exact_mut(dim).zip(&samples).zip(&mut broken) {
-                    if row.first().is_some_and(|v| v.is_nan()) {
-                        *broken = Some(reason(sample));
-                    } else if let (Some(standardizer), true) = (standardizer, has(sample, modality)) {
-                        standardizer.apply(row);
-                    }
-                }
-                Ok(View { seen: Raw::Features(values, missing), broken })
-            }
-            Eye::Pixels { size, .. } => {
-                if gone {
-                    return Ok(View { seen: Raw::Images(vec![None; rows.len()]), broken: nothing });
-                }
-                let shown: Vec<Result<Option<Box<[u8]>>, String>> = samples
-                    .par_iter()
-                    .map(|s| {
-                        Ok(show(s, modality, impairment, None, seed)
-                            .map_err(|e| e.to_string())?
-                            .and_then(|s| s.pixels(*size)))
-                    })
-                    .collect();
-                let broken = shown.iter().map(|s| s.as_ref().err().cloned()).collect();
-                Ok(View { seen: Raw::Images(shown.into_iter().map(|s| s.ok().flatten()).collect()), broken })
-            }
-            Eye::Tokens { vocabulary, .. } => {
-                let tokenizer = Tokenizer::from_json(vocabulary)?;
-                let ids = |s: &&Sample| match show(s, modality, impairment, tokenizer.mask_word(), seed)? {
-                    Some(shown) => shown.tokens(&tokenizer),
-                    None => Ok(Vec::new()),
-                };
-                Ok(View { seen: Raw::Tokens(samples.iter().map(ids).collect::<Result<_>>()?), broken: nothing })
-            }
-        }
+        Ok(Bank::new(Arc::new(Dataset::of(sample)), vec![0], seen, 0))
     }
 }
 
-/// One modality of some samples, and what was wrong with those that cannot be read.
-struct View {
-    seen: Raw,
-    broken: Vec<Option<String>>,
-}
-
-enum Raw {
-    /// Rows one after the other, and the row of a missing modality.
-    Features(Vec<f32>, Option<Tensor>),
-    Images(Vec<Option<Box<[u8]>>>),
-    Tokens(Vec<Vec<u32>>),
-}
-
-impl Raw {
-    fn pick(self, kept: &[usize], samples: usize, device: &Device) -> Result<Seen> {
-        Ok(match self {
-            Self::Features(values, missing) => {
-                let dim = values.len() / samples.max(1);
-                let values = if kept.len() == samples {
-                    values
-                } else {
-                    kept.iter().flat_map(|&i| &values[i * dim..(i + 1) * dim]).copied().collect()
-                };
-                let missing = missing.map(|row| row.to_device(device)).transpose()?;
-                Seen::Features { all: Tensor::from_vec(values, (kept.len(), dim), device)?, missing }
-            }
-            Self::Images(mut all) => Seen::Images(kept.iter().map(|&i| all[i].take()).collect()),
-            Self::Tokens(mut all) => Seen::Tokens(kept.iter().map(|&i| std::mem::take(&mut all[i])).collect()),
-        })
-    }
+/// Statistics of an image's features over the training samples that have one.
+fn standardizer(frozen: &Frozen, data: &Readable) -> Result<Standardizer> {
+    let all = data.dataset.indices(Split::Train);
+    let (split, modality, look) = (Split::Train, Modality::Image, Look::default());
+    let table = frozen.features(&Wanted { data, split, rows: &all, modality, look })?;
+    let places = data.places(split)?;
+    let present = places.iter().filter(|place| data.dataset.samples[all[**place as usize]].image.is_some());
+    let rows: Vec<&[f32]> = present.filter_map(|place| table.row(*place as usize)).collect();
+    Ok(Standardizer::fit(table.dim(), rows.iter().copied()))
 }

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
-use crate::bank::{Bank, Variation, labels};
+use crate::bank::{Bank, Place, Variation, labels};
 use crate::checkpoint::{self, ConflictCounts, Progress};
 use crate::config::Config;
 use crate::evaluation::Judge;
@@ -55,6 +55,18 @@ pub struct Course<'a> {
     pub resume: bool,
 }
 
+impl Course<'_> {
+    /// How training samples differ from what stands in the bank.
+    fn variation(&self, epoch: usize) -> Variation {
+        let augment = match self.config.flag("augment") {
+            true => Augment { shift: pixels(self.model) / 12, flip: true, drop_tokens: 0.1 },
+            false => Augment::default(),
+        };
+        let (seed, dropout) = (self.config.seed(), self.config.number("modality_dropout"));
+        Variation { seed, epoch, dropout, augment }
+    }
+}
+
 /// Told how training goes.
 pub trait Watcher {
     /// After each step.
@@ -80,26 +92,39 @@ pub fn train(course: &Course<'_>, watcher: &mut dyn Watcher) -> Result<Progress>
     let mut saved = Instant::now();
     let mut out_of_time = false;
     while run.progress.epoch < run.epochs && !out_of_time {
-        // Places beyond the split's own are its rehearsals.
-        let samples = course.train.len() + run.progress.rehearsals.len();
-        let order = shuffled(samples, course.config.seed(), run.progress.epoch);
-        let batches: Vec<&[usize]> = order.chunks(run.batch_size).collect();
-        run.batches = batches.len();
-        while run.progress.batch < batches.len() {
-            let loss = run.step(batches[run.progress.batch])?;
-            watcher.step(run.progress.step, run.total_steps, loss);
-            run.progress.seconds = before + started.elapsed().as_secs_f64();
-            out_of_time = budget > 0.0 && run.progress.seconds >= budget;
-            let stop = interrupt::check();
-            if stop.is_err() || saved.elapsed().as_secs_f64() > course.config.number("checkpoint_seconds") {
-                run.save()?;
-                saved = Instant::now();
-            }
-            stop?;
-            if out_of_time {
-                break;
-            }
-        }
+        // Samples beyond the split's own are its rehearsals.
+        let whole = course.train.len();
+        let rehearsals = &run.progress.rehearsals;
+        let place = |i: usize| match i.checked_sub(whole).and_then(|r| rehearsals.get(r)) {
+            Some(&(row, shown)) => Place { row, shown: Some(shown) },
+            None => Place::from(i),
+        };
+        let order = shuffled(whole + rehearsals.len(), course.config.seed(), run.progress.epoch);
+        let places: Vec<Place> = order.into_iter().map(place).collect();
+        run.batches = places.len().div_ceil(run.batch_size);
+        let done = (run.progress.batch * run.batch_size).min(places.len());
+        let (variation, batch_size) = (course.variation(run.progress.epoch), run.batch_size);
+        let reads = expects(course.model);
+        course.train.feed(
+            &places[done..],
+            batch_size,
+            Some(&variation),
+            &reads,
+            course.judge.device,
+            |places, inputs| {
+                let loss = run.step(places, &inputs)?;
+                watcher.step(run.progress.step, run.total_steps, loss);
+                run.progress.seconds = before + started.elapsed().as_secs_f64();
+                out_of_time = budget > 0.0 && run.progress.seconds >= budget;
+                let stop = interrupt::check();
+                if stop.is_err() || saved.elapsed().as_secs_f64() > course.config.number("checkpoint_seconds") {
+                    run.save()?;
+                    saved = Instant::now();
+                }
+                stop?;
+                Ok(!out_of_time)
+            },
+        )?;
         let score = run.end_epoch()?;
         watcher.epoch(run.progress.epoch, run.epochs, run.last_loss, score);
     }
@@ -197,32 +222,18 @@ impl<'a> Run<'a> {
     }
 
     /// One step; returns the loss of the first objective.
-    fn step(&mut self, places: &[usize]) -> Result<f64> {
+    fn step(&mut self, places: &[Place], inputs: &[Input]) -> Result<f64> {
         let course = self.course;
-        let rehearsals = &self.progress.rehearsals;
-        let again = |place: usize| place.checked_sub(course.train.len()).map(|r| rehearsals[r]);
-        let rows: Vec<usize> = places.iter().map(|&place| again(place).map_or(place, |(sample, _)| sample)).collect();
-        let shown: Vec<Option<usize>> = places.iter().map(|&place| again(place).map(|(_, shown)| shown)).collect();
+        let rows: Vec<usize> = places.iter().map(|place| place.row).collect();
         let (config, judge) = (course.config, &course.judge);
-        let variation = Variation {
-            seed: config.seed(),
-            epoch: self.progress.epoch,
-            dropout: config.number("modality_dropout"),
-            augment: match config.flag("augment") {
-                true => Augment { shift: pixels(course.model) / 12, flip: true, drop_tokens: 0.1 },
-                false => Augment::default(),
-            },
-            shown: &shown,
-        };
-        let inputs = course.train.inputs(&rows, &expects(course.model), Some(&variation), judge.device)?;
         let multilabel = judge.task == balgrad_data::Task::MultiLabel;
         let truth = labels(course.train, &rows, judge.classes, multilabel, judge.class_weights.as_ref(), judge.device)?;
         let (rate, needs) = (self.rate(), self.balancer.needs());
         let mut loss = f64::NAN;
         for _ in 0..if needs.turns { course.model.modalities() } else { 1 } {
-            let mut outputs = speak(course.model, &inputs, needs)?;
+            let mut outputs = speak(course.model, inputs, needs)?;
             if let Some((_, teacher)) = &self.teacher {
-                outputs.teacher = Some(teacher.embed(&inputs)?.iter().map(Tensor::detach).collect());
+                outputs.teacher = Some(teacher.embed(inputs)?.iter().map(Tensor::detach).collect());
             }
             let grads = self.balancer.backward(&outputs, &truth)?;
             let report = self.balancer.report();

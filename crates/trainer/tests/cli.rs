@@ -2,90 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod world;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use assert_cmd::Command;
 use serde_json::Value;
-
-const CLASSES: [&str; 3] = ["red", "green", "blue"];
-
-/// A folder of coloured squares with words, 20 a class, and its own cache.
-struct World(tempfile::TempDir);
-
-impl World {
-    fn new() -> Self {
-        let world = Self(tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(world.data().join("images")).unwrap();
-        world.write(|_, _| {});
-        world
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Writes images and manifest; `change` may spoil a line by its number.
-    fn write(&self, change: impl Fn(usize, &mut Value)) {
-        let mut manifest = String::new();
-        for i in 0..60usize {
-            let class = i % 3;
-            let split = ["train", "train", "train", "val", "test"][(i / 3) % 5];
-            let name = format!("images/{i}.png");
-            let mut image = image::RgbImage::from_pixel(16, 16, image::Rgb([40, 40, 40]));
-            for (x, y, pixel) in image.enumerate_pixels_mut() {
-                pixel.0[class] = 120 + ((x * 7 + y * 3 + i as u32) % 100) as u8;
-            }
-            image.save(self.data().join(&name)).unwrap();
-            let text = format!("{} thing number {i}", ["apple", "grass", "sea"][class]);
-            let mut line = serde_json::json!({"id": format!("s{i}"), "image": name, "text": text, "label": CLASSES[class], "split": split});
-            change(i, &mut line);
-            manifest.push_str(&format!("{line}\n"));
-        }
-        std::fs::write(self.data().join("manifest.jsonl"), manifest).unwrap();
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::cargo_bin("balgrad").unwrap();
-        command.current_dir(self.0.path()).env("BALGRAD_CACHE", self.path("cache"));
-        command.args(args).output().unwrap()
-    }
-
-    fn train(&self, out: &str, more: &[&str]) -> Output {
-        let base = [
-            "train",
-            "--data",
-            "data",
-            "--out",
-            out,
-            "--quiet",
-            "--set",
-            "epochs=3",
-            "--set",
-            "width=16",
-            "--set",
-            "batch_size=8",
-        ];
-        self.run(&[&base[..], more].concat())
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or(-1)
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
+use world::{CLASSES, World, code, json, stderr};
 
 #[test]
 fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {
@@ -121,8 +44,7 @@ fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {
     assert!(results["test"]["full"]["accuracy"].as_f64().unwrap() > 0.6, "{results:#}");
     let again = world.run(&["train", "--config", "run/config.toml", "--out", "again", "--quiet"]);
     assert_eq!(code(&again), 0, "{}", stderr(&again));
-    let bytes = |folder: &str| std::fs::read(world.path(folder).join("model.safetensors")).unwrap();
-    assert_eq!(bytes("run"), bytes("again"), "the same config gives the same bits");
+    assert_eq!(world.weights("run"), world.weights("again"), "the same config gives the same bits");
     let evaluated = world.run(&["evaluate", "run", "--conditions", "full,noisy-image:blur:5"]);
     let evaluated: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
     assert_eq!(evaluated["test"]["full"], results["test"]["full"]);
@@ -161,9 +83,8 @@ fn threads_do_not_change_a_bit() {
         let args = ["train", "--data", "data", "--out", threads, "--quiet", "--set", "epochs=2", "--set", "width=32"];
         command.args(args).assert().success();
     }
-    let weights: Vec<Vec<u8>> =
-        ["1", "2", "3"].map(|t| std::fs::read(world.path(t).join("model.safetensors")).unwrap()).into();
-    assert!(weights[0] == weights[1] && weights[1] == weights[2]);
+    let [one, two, three] = ["1", "2", "3"].map(|t| world.weights(t));
+    assert!(one == two && two == three);
 }
 
 #[test]
@@ -175,44 +96,12 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         let whole = format!("whole-{method}");
         assert_eq!(code(&world.train(&whole, &["--method", method, "--set", set])), 0);
         let part = format!("part-{method}");
-        // A checkpoint after every step; the run is killed by a full stop of its time.
-        let args = ["--method", method, "--set", set, "--set", "checkpoint_seconds=0"];
-        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("balgrad"));
-        child.current_dir(world.0.path()).env("BALGRAD_CACHE", world.path("cache"));
-        child
-            .args([
-                "train",
-                "--data",
-                "data",
-                "--out",
-                &part,
-                "--quiet",
-                "--set",
-                "epochs=3",
-                "--set",
-                "width=16",
-                "--set",
-                "batch_size=8",
-            ])
-            .args(args);
-        let mut child = child.spawn().unwrap();
-        let checkpoint = world.path(&part).join("checkpoint/state.safetensors");
-        let log = world.path(&part).join("metrics.jsonl");
         // One step into the next epoch, so that the last checkpoint lies beyond the epoch's end.
         let line = format!("\"epoch\":{},\"kind\":\"step\"", epochs + 1);
-        let far = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(&line));
-        for _ in 0..2000 {
-            if (checkpoint.exists() && far()) || child.try_wait().unwrap().is_some() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
+        world.train_until(&part, &["--method", method, "--set", set], &line);
         let output = world.train(&part, &["--method", method, "--set", set, "--resume"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
-        let weights = |run: &str| std::fs::read(world.path(run).join("model.safetensors")).unwrap();
-        assert_eq!(weights(&whole), weights(&part), "{method}");
+        assert_eq!(world.weights(&whole), world.weights(&part), "{method}");
     }
 }
 

@@ -3,29 +3,32 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use balgrad::{Entry, METHODS, Prediction, Value};
-use balgrad_data::Task;
+use balgrad_data::{Dataset, Framing, ImageSource, Sample, Split, Task};
 use balgrad_encoders::{
-    Encoder, EncoderKind, FUSIONS, HeadForm, ModelConfig, Parameters, Precomputed, ScratchShape, TowerConfig, TwoTower,
-    encoder,
+    CachedFeatures, Encoder, EncoderKind, FUSIONS, HeadForm, ModelConfig, Parameters, Precomputed, ScratchShape,
+    Tokenizer, TowerConfig, TwoTower, encoder,
 };
 use balgrad_trainer::bank::{Bank, Seen};
 use balgrad_trainer::checkpoint::Progress;
 use balgrad_trainer::config::Config;
 use balgrad_trainer::evaluation::Judge;
+use balgrad_trainer::sight::Look;
 use balgrad_trainer::training::{Course, Watcher, train};
 use candle_core::{Device, Tensor};
+use image::{ImageFormat, Rgb, RgbImage};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const CLASSES: usize = 3;
 const FEATURES: [usize; 2] = [6, 5];
-/// Pixels a side, and token ids, of what small encoders see.
+/// Pixels a side of what small encoders see.
 const SIDE: usize = 8;
-const VOCABULARY: u32 = 12;
 
 const FORMS: [Task; 3] = [Task::MultiClass, Task::Binary, Task::MultiLabel];
 
@@ -35,6 +38,11 @@ fn classes(form: Task) -> usize {
 
 /// Samples whose class both modalities show, each on its own with some noise.
 fn bank(form: Task, small: bool, samples: usize, seed: u64) -> Bank {
+    part(form, small, samples, seed, (0..samples).collect())
+}
+
+/// Some of the samples of [`bank`].
+fn part(form: Task, small: bool, samples: usize, seed: u64, rows: Vec<usize>) -> Bank {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let labels: Vec<Vec<u32>> = (0..samples)
         .map(|i| match form {
@@ -49,28 +57,60 @@ fn bank(form: Task, small: bool, samples: usize, seed: u64) -> Bank {
             let signal = if d < CLASSES && has(i, d) { 1.5 } else { 0.0 };
             signal + rng.random_range(-0.5f32..0.5)
         };
+        let look = Look::default();
         seen.push(match (small, m) {
             (false, _) => {
                 let values: Vec<f32> = (0..samples * dim).map(|p| value(p / dim, p % dim)).collect();
-                Seen::Features { all: Tensor::from_vec(values, (samples, dim), &Device::Cpu).unwrap(), missing: None }
+                Seen::Features {
+                    tables: vec![Arc::new(CachedFeatures::in_memory(values, dim))],
+                    places: rows.iter().map(|&row| row as u32).collect(),
+                    standardizer: None,
+                    missing: vec![0.0; dim],
+                }
             }
-            (true, 0) => {
-                let pixel = |i: usize, c: usize| if has(i, c) { 220 } else { 30 } + (i as u8 % 7);
-                let image = |i: usize| (0..3 * SIDE * SIDE).map(|p| pixel(i, p % 3)).collect();
-                Seen::Images((0..samples).map(|i| Some(image(i))).collect())
-            }
-            (true, _) => {
-                let tokens = |i: usize| (0..4).map(|t| 4 + (labels[i].iter().sum::<u32>() * 2 + t) % 8).collect();
-                Seen::Tokens((0..samples).map(tokens).collect())
-            }
+            (true, 0) => Seen::Images { framing: Framing::whole(SIDE as u32), look },
+            (true, _) => Seen::Tokens { tokenizer: Box::new(tokenizer()), look },
         });
     }
-    Bank { ids: (0..samples).map(|i| i.to_string()).collect(), labels, seen }
+    let sample = |i: usize| {
+        let pixel = |c: usize| if has(i, c) { 220 } else { 30 } + (i as u8 % 7);
+        let image = RgbImage::from_pixel(SIDE as u32, SIDE as u32, Rgb([pixel(0), pixel(1), pixel(2)]));
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png).unwrap();
+        let word = |t: u32| WORDS[((labels[i].iter().sum::<u32>() * 2 + t) % 8) as usize];
+        Sample {
+            id: i.to_string(),
+            image: Some(ImageSource::Bytes(png.into_inner().into())),
+            text: Some([0, 1, 2, 3].map(word).join(" ")),
+            labels: labels[i].clone(),
+            split: Split::Train,
+            group: None,
+        }
+    };
+    let dataset = Dataset {
+        name: "made".into(),
+        layout: "manifest",
+        task: form,
+        classes: (0..classes(form)).map(|c| c.to_string()).collect(),
+        samples: (0..samples).map(sample).collect(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+        licence: None,
+        show_samples: false,
+        metric: None,
+    };
+    Bank::new(Arc::new(dataset), rows, seen, 1)
+}
+
+const WORDS: [&str; 8] = ["ash", "bay", "cob", "dew", "elm", "fog", "gum", "hay"];
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::train(WORDS.into_iter(), 64).unwrap()
 }
 
 fn model(form: Task, small: bool, fusion: &str, seed: u64) -> (Parameters, TwoTower) {
     let parameters = Parameters::new(seed, &Device::Cpu);
-    let shape = ScratchShape { image_size: SIDE, vocabulary: VOCABULARY as usize };
+    let shape = ScratchShape { image_size: SIDE, vocabulary: tokenizer().vocabulary() };
     let encoders = ["image", "text"].iter().enumerate().map(|(m, name)| -> Box<dyn Encoder> {
         let scope = parameters.scope(name).scope("encoder");
         match encoder(["small-cnn", "small-bert"][m]).unwrap().kind {
@@ -265,23 +305,10 @@ fn a_bank_beyond_one_batch_is_answered_sample_by_sample() {
     };
     let reads = balgrad_trainer::training::expects(&model);
     for shown in 0..4 {
-        let shown = all.showing(shown).unwrap();
-        let correct = judge.correct(&judge.answers(&shown, &reads).unwrap().probs, &shown);
+        let everyone = all.showing(shown);
+        let correct = judge.correct(&judge.answers(&everyone, &reads).unwrap().probs, &everyone);
         for row in [0, 1, 255, 256, 299] {
-            let one = Bank {
-                ids: vec![shown.ids[row].clone()],
-                labels: vec![shown.labels[row].clone()],
-                seen: shown
-                    .seen
-                    .iter()
-                    .map(|seen| match seen {
-                        Seen::Features { all, missing } => {
-                            Seen::Features { all: all.narrow(0, row, 1).unwrap(), missing: missing.clone() }
-                        }
-                        other => other.clone(),
-                    })
-                    .collect(),
-            };
+            let one = part(Task::MultiClass, false, 300, 4, vec![row]).showing(shown);
             let alone = judge.correct(&judge.answers(&one, &reads).unwrap().probs, &one);
             assert_eq!(alone, [correct[row]], "row {row}");
         }

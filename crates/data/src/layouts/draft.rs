@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Sieve, escapes};
 use crate::seed::stable_hash;
@@ -13,6 +14,8 @@ pub(crate) enum Picture {
     Path(String),
     /// Bytes that stand in the layout's own file.
     Bytes(Vec<u8>),
+    /// A part of a file of images.
+    Packed { file: Arc<PathBuf>, offset: u64, len: u64 },
 }
 
 /// A sample as a layout finds it, before anything is known of the others.
@@ -224,6 +227,7 @@ fn sample(
 fn source(folder: &Path, picture: Picture) -> Result<ImageSource, String> {
     let path = match picture {
         Picture::Bytes(bytes) => return Ok(ImageSource::Bytes(bytes.into())),
+        Picture::Packed { file, offset, len } => return Ok(ImageSource::Packed { file, offset, len }),
         Picture::Path(path) => path,
     };
     let path = Path::new(&path);

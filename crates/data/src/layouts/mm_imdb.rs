@@ -71,8 +71,10 @@ impl Default for Plot {
 }
 
 impl Plot {
-    fn longest(self) -> Option<String> {
+    /// The longest, or the first.
+    fn one(self, first: bool) -> Option<String> {
         match self {
+            Self::Many(plots) if first => plots.into_iter().next(),
             // The earliest of equals.
             Self::Many(plots) => plots.into_iter().rev().max_by_key(|p| p.chars().count()),
             Self::One(plot) => Some(plot),
@@ -134,7 +136,7 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             let endings = ["jpeg", "jpg", "png"];
             let image = endings.iter().map(|e| format!("{pictures}/{id}.{e}")).find(|p| folder.join(p).is_file());
             let image = image.unwrap_or_else(|| format!("{pictures}/{id}.jpeg"));
-            let (image, text) = (Some(Picture::Path(image)), film.plot.longest());
+            let (image, text) = (Some(Picture::Path(image)), film.plot.one(options.first_plot));
             draft.found.push(Found { place, id, image, text, labels, split: Some(split), group: None });
         }
     }

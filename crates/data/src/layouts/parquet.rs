@@ -1,15 +1,17 @@
 //! Parquet files as the Hugging Face hub stores data sets: `data/train-00000-of-00001.parquet` and the like, with an
 //! image column (`{bytes, path}`, or a path), a text column and a label column.
 //!
-//! Class names come from the hub's metadata in the file; without it, labels are named by their numbers. Images that
-//! stand in the file are held in memory, as they were encoded.
+//! Class names come from the hub's metadata in the file; without it, labels are named by their numbers. Images that stand
+//! in the file are unpacked once, as they were encoded, where the options say so; else they are held in memory.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
 
+use super::unpacked::{Unpacked, Unpacking};
 use super::{Draft, Found, Layout, Picture};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
@@ -68,9 +70,26 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         };
         let hub = meta.key_value_metadata().into_iter().flatten().find(|kv| kv.key == "huggingface");
         names = names.or_else(|| class_names(hub?.value.as_deref()?, &label));
-        let rows = reader.get_row_iter(None).map_err(|e| bad(&e))?;
+        // Images that were unpacked before are not read again.
+        let folder = options.unpacked.as_deref().filter(|_| image.is_some());
+        let before = folder.and_then(|folder| Unpacked::open(folder, &path));
+        let mut now = match (folder, &before) {
+            (Some(folder), None) => Some(Unpacking::create(folder, &path)?),
+            _ => None,
+        };
+        let fields = meta.schema().get_fields().iter();
+        let fields = fields.filter(|f| before.is_none() || Some(f.name()) != image.as_deref()).cloned().collect();
+        let wanted = Type::group_type_builder(meta.schema().name()).with_fields(fields).build().map_err(|e| bad(&e))?;
+        let rows = reader.get_row_iter(Some(wanted)).map_err(|e| bad(&e))?;
         for (number, row) in rows.enumerate() {
             let place = format!("{}: row {}", path.display(), number + 1);
+            let named = image.as_deref().zip(row.as_ref().ok());
+            let mut shown = named.and_then(|(name, row)| picture(field(row, name)?));
+            if let Some(before) = &before {
+                shown = before.picture(number);
+            } else if let Some(now) = &mut now {
+                shown = now.keep(shown)?;
+            }
             let row = match row {
                 Ok(row) => row,
                 Err(e) => {
@@ -97,13 +116,14 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             draft.found.push(Found {
                 place,
                 id: word(field(&Some("id".to_owned()))).unwrap_or_else(|| format!("{stem}/{number}")),
-                image: field(&image).and_then(picture),
+                image: shown,
                 text: word(field(&text)),
                 labels,
                 split: split_of(&path),
                 group: None,
             });
         }
+        now.map(Unpacking::finish).transpose()?;
     }
     // Some files with a split and some without: those without are training data.
     draft.classes = names;

@@ -8,6 +8,7 @@ use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{
     Activation, BlockNames, BlockSpec, NormPlace, Pool, TextTransformer, VisionNames, VisionSpec, VisionTransformer,
 };
+use crate::preprocessor::Takes;
 use crate::{Encoder, ModelFiles, Parameters, Result};
 
 pub(super) const VISION: EncoderEntry = EncoderEntry {
@@ -86,7 +87,7 @@ impl Default for VisionConfig {
 
 fn build_vision(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let Config { vision_config: config, .. } = files.config()?;
-    let expects = files.expects_pixels(config.image_size, MEAN, STD)?;
+    let expects = files.expects_pixels(Takes::Only(config.image_size), MEAN, STD)?;
     let spec = VisionSpec {
         block: BlockSpec {
             width: config.hidden_size,

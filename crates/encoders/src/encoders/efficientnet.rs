@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{Conv2d, DepthwiseConv2d, FrozenNorm, Padding, channels_last, mean_positions};
+use crate::preprocessor::Takes;
 use crate::{Encoder, Expects, Input, ModelFiles, Parameters};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
@@ -74,7 +75,7 @@ struct Inverted {
 
 fn build(files: &ModelFiles, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let config: Config = files.json("config.json")?.unwrap_or_default();
-    let expects = files.expects_pixels(config.image_size, [127.0 / 255.0; 3], [128.0 / 255.0; 3])?;
+    let expects = files.expects_pixels(Takes::Any(config.image_size), [127.0 / 255.0; 3], [128.0 / 255.0; 3])?;
     load(files.weights()?, &["num_batches_tracked", "_fc."], p, |p| {
         Ok(Box::new(EfficientNet::new(&config, expects, p)?))
     })

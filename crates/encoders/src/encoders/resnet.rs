@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{Conv2d, FrozenNorm, Padding, channels_last, mean_positions};
 use crate::ops;
+use crate::preprocessor::Takes;
 use crate::{Encoder, Error, Expects, Input, ModelFiles, Parameters};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
@@ -60,7 +61,7 @@ struct Unit {
 
 fn build(files: &ModelFiles, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_pixels(224, MEAN, STD)?;
+    let expects = files.expects_pixels(Takes::Any(224), MEAN, STD)?;
     let weights = files.weights()?.renamed(|name| Some(name.strip_prefix("resnet.").unwrap_or(name).to_owned()));
     load(weights, &["num_batches_tracked", "classifier."], p, |p| Ok(Box::new(ResNet::new(&config, expects, p)?)))
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{Activation, BlockNames, BlockSpec, NormPlace, VisionNames, VisionSpec, VisionTransformer};
+use crate::preprocessor::Takes;
 use crate::{Encoder, ModelFiles, Parameters, Result};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
@@ -65,7 +66,7 @@ impl Default for Config {
 
 fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_pixels(config.image_size, [0.5; 3], [0.5; 3])?;
+    let expects = files.expects_pixels(Takes::Only(config.image_size), [0.5; 3], [0.5; 3])?;
     let spec = VisionSpec {
         block: BlockSpec {
             width: config.hidden_size,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use balgrad_data::{ImageSource, decode_for};
-use balgrad_encoders::Expects;
+use balgrad_encoders::{Expects, Framing};
 use candle_core::Device;
 use image::RgbImage;
 use rayon::prelude::*;
@@ -21,7 +21,8 @@ pub(crate) fn images(arguments: &[String]) -> Result<Job> {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
     files.sort();
     let difference = difference(&files, &std::fs::read(Path::new(folder).join("reference.rgb"))?)?;
-    let expects = Expects::Pixels { size: SIZE, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let expects = Expects::Pixels { size: SIZE, mean, std, framing: Framing::default() };
     let iterate = move || {
         for batch in files.chunks(BATCH) {
             let images = batch.par_iter().map(|path| image(path)).collect::<Result<Vec<_>>>()?;

@@ -5,17 +5,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use balgrad_data::{Dataset, Impairment, Modality, resize, stable_hash};
+use balgrad_data::{Ahead, DataError, Framing, Modality, Sample, Split, load, stable_hash};
 use balgrad_encoders::{
-    CacheKey, Encoder, EncoderKind, Expects, FeatureCache, Featurizer, HubSettings, Input, ModelFiles, Parameters,
-    Tokenizer, encoder,
+    CacheKey, CachedFeatures, Encoder, EncoderKind, Expects, FeatureCache, FeatureWriter, Featurizer, Input,
+    ModelFiles, Parameters, Tokenizer, encoder,
 };
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::shown::{Shown, show};
+use super::shown::{Look, Piece, Shown, show};
+use super::{Origin, framing};
 use crate::Usage;
+use crate::bank::unloaded;
+use crate::readable::Readable;
 
 /// Pixels a side that image featurisers look at.
 const FEATURE_SIDE: u32 = 64;
@@ -23,19 +26,17 @@ const FEATURE_SIDE: u32 = 64;
 /// Samples in one forward pass of a network.
 const BATCH: usize = 32;
 
-/// What must be known of a pretrained network when its features are in the cache and it need not be loaded.
+/// Samples that a featuriser describes between two looks at a signal.
+const PIECE: usize = 512;
+
+/// What must be known of a pretrained network to use its features.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct NetworkCard {
-    /// The folder or the repository that its files come from.
-    weights: String,
-    /// Pixels a side; 0: the network's own.
-    size: usize,
-    /// Hash of weights and tokenizer.
+    origin: Origin,
+    /// Hash of weights, tokenizer and preprocessing.
     digest: String,
     /// The features of a missing modality.
     missing: Vec<f32>,
-    /// The word that noise puts in a word's place.
-    mask_word: Option<String>,
 }
 
 /// A frozen encoder.
@@ -55,63 +56,73 @@ struct Network {
     digest: String,
 }
 
-/// The files of a pretrained encoder: those that `weights` names, else its usual model.
-pub(super) fn files(name: &str, usual: &str, weights: &str, size: usize) -> Result<ModelFiles> {
-    let place = if weights.is_empty() { usual } else { weights.strip_prefix("hf:").unwrap_or(weights) };
+/// The files of a pretrained encoder: those that its origin names, else its usual model.
+pub(super) fn files(name: &str, origin: &Origin) -> Result<ModelFiles> {
+    let entry = encoder(name)?;
+    let EncoderKind::Pretrained { model, .. } = entry.kind else { bail!("`{name}` is not pretrained") };
+    let place = if origin.place.is_empty() { model } else { origin.place.strip_prefix("hf:").unwrap_or(&origin.place) };
     if place.is_empty() {
-        let modality = encoder(name)?.modality;
+        let modality = entry.modality;
         return Err(Usage(format!(
             "`{name}` has no usual model on the hub: name a folder with its weights by --set weights.{modality}=DIR"
         ))
         .into());
     }
-    let files = ModelFiles::open(place, &HubSettings::from_env()).map_err(|e| Usage(e.to_string()))?;
-    Ok(if size > 0 { files.at_size(size) } else { files })
+    let files = ModelFiles::open(place, &crate::run::hub()).map_err(|e| Usage(e.to_string()))?;
+    Ok(origin.apply(files))
+}
+
+/// The tokenizer of a text encoder.
+pub(super) fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    let missing = || format!("{}: no tokenizer.json and no vocab.txt beside the weights", files.place());
+    files.tokenizer()?.with_context(missing)
 }
 
 impl Network {
     /// Loads a network, once per process.
-    fn open(name: &str, weights: &str, size: usize) -> Result<Arc<Self>> {
-        type Loaded = Mutex<HashMap<(String, String, usize), Arc<Network>>>;
+    fn open(name: &str, origin: &Origin) -> Result<Arc<Self>> {
+        type Loaded = Mutex<HashMap<(String, Origin), Arc<Network>>>;
         static LOADED: OnceLock<Loaded> = OnceLock::new();
         let mut loaded = LOADED.get_or_init(Loaded::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (name.to_owned(), weights.to_owned(), size);
+        let key = (name.to_owned(), origin.clone());
         if let Some(network) = loaded.get(&key) {
             return Ok(Arc::clone(network));
         }
-        let EncoderKind::Pretrained { model, build } = encoder(name)?.kind else { bail!("`{name}` is not pretrained") };
-        let files = files(name, model, weights, size)?;
+        let files = files(name, origin)?;
+        let EncoderKind::Pretrained { build, .. } = encoder(name)?.kind else { bail!("`{name}` is not pretrained") };
         let parameters = Parameters::new(0, &Device::Cpu).frozen();
         let encoder = build(&files, &parameters).with_context(|| format!("`{name}` from {}", files.place()))?;
         let tokenizer = match encoder.expects() {
-            Expects::Tokens { .. } => Some(
-                files.tokenizer()?.with_context(|| format!("{}: no tokenizer.json, no vocab.txt", files.place()))?,
-            ),
+            Expects::Tokens { .. } => Some(tokenizer(&files)?),
             _ => None,
         };
         let split = tokenizer.as_ref().map(Tokenizer::key).transpose()?.unwrap_or_default();
-        let digest = format!("{}:{split}", parameters.digest()?);
+        let reads = stable_hash(&[split.as_bytes(), format!("{:?}", encoder.expects()).as_bytes()]);
+        let digest = format!("{}:{reads:016x}", parameters.digest()?);
         let network = Arc::new(Self { encoder, tokenizer, digest });
         loaded.insert(key, Arc::clone(&network));
         Ok(network)
     }
 
-    /// Features of some images or texts, one row each; `None` is the missing modality.
-    fn features(&self, shown: Vec<Option<Shown>>) -> Result<Vec<f32>> {
-        let input = match (self.encoder.expects(), &self.tokenizer) {
-            (expects @ Expects::Pixels { size, .. }, _) => {
-                let side = *size as u32;
-                let images: Vec<_> = shown.into_par_iter().map(|s| s.and_then(|s| s.pixels(side))).collect();
-                expects.pixels(&images.iter().map(Option::as_deref).collect::<Vec<_>>(), &Device::Cpu)?
-            }
-            (expects, Some(tokenizer)) => {
-                let ids = shown.into_iter().map(|s| s.map_or(Ok(Vec::new()), |s| s.tokens(tokenizer)));
-                let ids = ids.collect::<Result<Vec<_>>>()?;
-                expects.tokens(&ids.iter().map(Vec::as_slice).collect::<Vec<_>>(), &Device::Cpu)?
-            }
-            (Expects::Features(_) | Expects::Tokens { .. }, None) => bail!("an encoder that reads neither"),
+    fn mask_word(&self) -> Option<&str> {
+        self.tokenizer.as_ref().and_then(Tokenizer::mask_word)
+    }
+
+    /// What enters the network of a sample's image or text.
+    fn prepare(&self, sample: &Sample, modality: Modality, look: &Look) -> Result<Piece> {
+        let framing = framing(self.encoder.expects());
+        let Some(shown) = show(sample, modality, look, self.mask_word(), Some(&framing))? else {
+            return Ok(Piece::Missing);
         };
-        self.rows(&input)
+        match &self.tokenizer {
+            Some(tokenizer) => shown.tokens(tokenizer),
+            None => Ok(shown.pixels(&framing, look, sample)),
+        }
+    }
+
+    /// The features of some samples, one row each.
+    fn features(&self, pieces: &[Piece]) -> Result<Vec<f32>> {
+        self.rows(&Piece::batch(pieces, self.encoder.expects(), &Device::Cpu)?)
     }
 
     fn rows(&self, input: &Input) -> Result<Vec<f32>> {
@@ -137,24 +148,34 @@ fn featurizer(name: &str, fitted: Option<&str>) -> Result<Arc<dyn Featurizer>> {
     Ok(featurizer)
 }
 
-fn described(featurizer: &dyn Featurizer, shown: Shown) -> Option<Vec<f32>> {
-    match shown {
-        Shown::Image(image) => {
-            let image = resize(&image, FEATURE_SIDE);
-            featurizer.image(image.as_raw(), image.width() as usize, image.height() as usize)
+/// A featuriser's row of a sample, zeros where it lacks the modality.
+fn described(
+    featurizer: &dyn Featurizer,
+    sample: &Sample,
+    modality: Modality,
+    look: &Look,
+) -> Result<Vec<f32>, DataError> {
+    let framing = Framing::whole(FEATURE_SIDE);
+    let row = match show(sample, modality, look, None, Some(&framing))? {
+        Some(Shown::Text(text)) => featurizer.text(&text),
+        Some(image) => {
+            let side = FEATURE_SIDE as usize;
+            let piece = image.pixels(&framing, look, sample);
+            piece.as_pixels().and_then(|pixels| featurizer.image(pixels, side, side))
         }
-        Shown::Text(text) => featurizer.text(&text),
-    }
+        None => None,
+    };
+    Ok(row.unwrap_or_else(|| vec![0.0; featurizer.dim()]))
 }
 
 /// Which samples, and as what.
 pub(super) struct Wanted<'a> {
-    pub(super) dataset: &'a Dataset,
+    pub(super) data: &'a Readable,
+    pub(super) split: Split,
+    /// All samples of the split, as positions in the data set.
     pub(super) rows: &'a [usize],
     pub(super) modality: Modality,
-    pub(super) impairment: Option<&'a Impairment>,
-    pub(super) seed: u64,
-    pub(super) fingerprint: &'a str,
+    pub(super) look: Look,
 }
 
 impl Frozen {
@@ -173,16 +194,11 @@ impl Frozen {
     }
 
     /// A pretrained network, loaded to know what it makes of nothing.
-    pub(super) fn network(name: &str, weights: &str, size: usize) -> Result<Self> {
-        let network = Network::open(name, weights, size)?;
+    pub(super) fn network(name: &str, origin: &Origin) -> Result<Self> {
+        let network = Network::open(name, origin)?;
         let nothing = network.encoder.expects().missing(1, DType::F32, &Device::Cpu)?;
-        let card = NetworkCard {
-            weights: weights.to_owned(),
-            size,
-            digest: network.digest.clone(),
-            missing: network.rows(&nothing)?,
-            mask_word: network.tokenizer.as_ref().and_then(Tokenizer::mask_word).map(str::to_owned),
-        };
+        let (origin, digest) = (origin.clone(), network.digest.clone());
+        let card = NetworkCard { origin, digest, missing: network.rows(&nothing)? };
         Ok(Self { network: Some(card), ..Self::featurizer(name) })
     }
 
@@ -199,105 +215,117 @@ impl Frozen {
         }
     }
 
-    /// The features of a missing modality; `None` where they are zeros.
-    pub(super) fn missing(&self) -> Option<&[f32]> {
-        self.network.as_ref().map(|card| card.missing.as_slice())
-    }
-
-    /// [`missing`](Self::missing) as `[1, dim]`.
-    pub(super) fn missing_row(&self, device: &Device) -> Result<Option<Tensor>> {
-        Ok(self.missing().map(|row| Tensor::from_slice(row, (1, row.len()), device)).transpose()?)
-    }
-
-    /// The features of one image or text.
-    pub(super) fn one(&self, shown: Option<Shown>) -> Result<Vec<f32>> {
+    /// The features of a missing modality.
+    pub(super) fn missing(&self) -> Result<Vec<f32>> {
         match &self.network {
-            Some(card) => self.open(card)?.features(vec![shown]),
-            None => {
-                let featurizer = self.described_by()?;
-                let row = shown.and_then(|shown| described(&*featurizer, shown));
-                Ok(row.unwrap_or_else(|| vec![0.0; featurizer.dim()]))
+            Some(card) => Ok(card.missing.clone()),
+            None => Ok(vec![0.0; self.dim()?]),
+        }
+    }
+
+    /// The features of one sample.
+    pub(super) fn one(&self, sample: &Sample, modality: Modality) -> Result<Vec<f32>> {
+        let look = Look::default();
+        match &self.network {
+            Some(card) => {
+                let network = self.open(card)?;
+                network.features(&[network.prepare(sample, modality, &look)?])
             }
+            None => Ok(described(&*self.described_by()?, sample, modality, &look)?),
         }
     }
 
     fn open(&self, card: &NetworkCard) -> Result<Arc<Network>> {
-        let network = Network::open(&self.encoder, &card.weights, card.size)?;
+        let network = Network::open(&self.encoder, &card.origin)?;
         if network.digest != card.digest {
-            bail!("{}: other weights of `{}` than those that were trained with", card.weights, self.encoder);
+            let (place, name) = (&card.origin.place, &self.encoder);
+            bail!("{place}: other weights of `{name}` than those that were trained with");
         }
         Ok(network)
     }
 
-    /// Features of some samples, `rows × dim`, from the cache where they are there. A sample that cannot be read has NaN
+    /// A table of features, a row for each sample, from the cache where it is there. A sample that cannot be read has NaN
     /// for features.
-    pub(super) fn features(&self, wanted: &Wanted<'_>) -> Result<Vec<f32>> {
-        let Wanted { dataset, rows, modality, impairment, seed, fingerprint } = *wanted;
-        let split = rows.first().map_or("", |&i| dataset.samples[i].split.name());
-        let condition = match impairment {
-            None => format!("{split}:full"),
-            Some(i) => format!("{split}:{}:{seed}", i.key()),
-        };
-        let dim = self.dim()?;
-        let (encoder, preprocessing) = match &self.network {
-            Some(card) => (format!("{}:{}", self.encoder, card.digest), format!("{}:{}", modality.name(), card.size)),
+    pub(super) fn features(&self, wanted: &Wanted<'_>) -> Result<Arc<CachedFeatures>> {
+        let (encoder, side) = match &self.network {
+            Some(card) => (format!("{}:{}", self.encoder, card.digest), 0),
             None => {
-                let fitted = self.fitted.as_deref().map_or(0, |fitted| stable_hash(&[fitted.as_bytes()]));
-                let encoder = format!("{}:{fitted:x}", self.described_by()?.key());
-                (encoder, format!("{}:{FEATURE_SIDE}", modality.name()))
+                let fitted = stable_hash(&[self.fitted.as_deref().unwrap_or_default().as_bytes()]);
+                (format!("{}:{fitted:016x}", self.described_by()?.key()), FEATURE_SIDE)
             }
         };
-        let key =
-            CacheKey { encoder: &encoder, preprocessing: &preprocessing, dataset: fingerprint, condition: &condition };
-        let cached = FeatureCache::new(cache_folder()).get_or_build(&key, (rows.len(), dim), || self.make(wanted))?;
+        let (preprocessing, condition) =
+            (format!("{}:{side}", wanted.modality.name()), format!("{}:{}", wanted.split.name(), wanted.look.key()));
+        let key = CacheKey {
+            encoder: &encoder,
+            preprocessing: &preprocessing,
+            dataset: &wanted.data.fingerprint,
+            condition: &condition,
+        };
+        let shape = (wanted.rows.len(), self.dim()?);
+        let cache = FeatureCache::new(cache_folder());
+        let cached = cache.get_or_build(&key, shape, |writer| self.make(wanted, writer))?;
         if let Some(note) = &cached.note {
             eprintln!("balgrad: {note}");
         }
-        Ok(cached.values().to_vec())
+        Ok(Arc::new(cached))
     }
 
-    fn make(&self, wanted: &Wanted<'_>) -> Result<Vec<f32>> {
-        let Wanted { dataset, rows, modality, impairment, seed, .. } = *wanted;
+    fn make(&self, wanted: &Wanted<'_>, writer: &mut FeatureWriter) -> Result<()> {
+        let Wanted { data, rows, modality, look, .. } = wanted;
+        let samples: Vec<&Sample> = rows.iter().map(|&row| &data.dataset.samples[row]).collect();
         let dim = self.dim()?;
-        let Some(card) = &self.network else {
-            let featurizer = self.described_by()?;
-            let one = |&i: &usize| -> Vec<f32> {
-                match show(&dataset.samples[i], modality, impairment, None, seed) {
-                    Ok(shown) => shown.and_then(|s| described(&*featurizer, s)).unwrap_or_else(|| vec![0.0; dim]),
-                    Err(_) => vec![f32::NAN; dim],
-                }
-            };
-            return Ok(rows.par_iter().map(one).collect::<Vec<_>>().concat());
+        let progress = progress(wanted);
+        let mut keep = |values: &[f32]| -> Result<()> {
+            writer.append(values)?;
+            progress.inc((values.len() / dim.max(1)) as u64);
+            Ok(crate::interrupt::check()?)
         };
-        let network = self.open(card)?;
-        let mut values = Vec::with_capacity(rows.len() * dim);
-        let progress = progress(rows.len(), modality);
-        for some in rows.chunks(BATCH) {
-            let sample = |&i: &usize| show(&dataset.samples[i], modality, impairment, card.mask_word.as_deref(), seed);
-            let shown: Vec<_> = some.par_iter().map(sample).collect();
-            let broken: Vec<bool> = shown.iter().map(Result::is_err).collect();
-            let mut made = network.features(shown.into_iter().map(|s| s.ok().flatten()).collect())?;
-            for (row, _) in made.chunks_exact_mut(dim).zip(broken).filter(|(_, broken)| *broken) {
-                row.fill(f32::NAN);
+        if let Some(card) = &self.network {
+            let network = self.open(card)?;
+            let ahead = Ahead { batch: BATCH, workers: rayon::current_num_threads(), batches: 2 };
+            // What cannot be read has no features; that is no failure of the others.
+            let prepare = |sample: &&Sample| match network.prepare(sample, *modality, look) {
+                Err(error) if error.is::<DataError>() => Ok(None),
+                piece => piece.map(Some),
+            };
+            load(&samples, ahead, prepare, |batches| -> Result<()> {
+                for batch in batches {
+                    let (_, pieces) = batch.map_err(unloaded)?;
+                    let broken: Vec<bool> = pieces.iter().map(Option::is_none).collect();
+                    let pieces: Vec<Piece> = pieces.into_iter().map(|p| p.unwrap_or(Piece::Missing)).collect();
+                    let mut made = network.features(&pieces)?;
+                    for (row, _) in made.chunks_exact_mut(dim).zip(broken).filter(|(_, broken)| *broken) {
+                        row.fill(f32::NAN);
+                    }
+                    keep(&made)?;
+                }
+                Ok(())
+            })?;
+        } else {
+            let featurizer = self.described_by()?;
+            let one = |sample: &&Sample| {
+                described(&*featurizer, sample, *modality, look).unwrap_or_else(|_| vec![f32::NAN; dim])
+            };
+            for some in samples.chunks(PIECE) {
+                keep(&some.par_iter().map(one).collect::<Vec<_>>().concat())?;
             }
-            values.extend(made);
-            progress.inc(some.len() as u64);
-            crate::interrupt::check()?;
         }
         progress.finish_and_clear();
-        Ok(values)
+        Ok(())
     }
 }
 
 /// A bar on a terminal; nothing elsewhere.
-fn progress(samples: usize, modality: Modality) -> indicatif::ProgressBar {
+fn progress(wanted: &Wanted<'_>) -> indicatif::ProgressBar {
     let style = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}");
-    let bar = indicatif::ProgressBar::new(samples as u64).with_message(format!("{} features", modality.name()));
+    let name = format!("{} {} {}", wanted.split.name(), wanted.modality.name(), wanted.look.key());
+    let bar = indicatif::ProgressBar::new(wanted.rows.len() as u64).with_message(name);
     if let Ok(style) = style { bar.with_style(style) } else { bar }
 }
 
 /// Where features are kept: `BALGRAD_CACHE`, else the user's cache folder.
-fn cache_folder() -> PathBuf {
+pub(crate) fn cache_folder() -> PathBuf {
     let named = std::env::var_os("BALGRAD_CACHE").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);

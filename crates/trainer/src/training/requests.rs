@@ -10,9 +10,7 @@ use candle_core::Tensor;
 
 use super::{Course, Run, expects, role};
 use crate::bank::Bank;
-
-/// Samples in one forward pass of a survey.
-const BATCH: usize = 256;
+use crate::evaluation::batch;
 
 impl Run<'_> {
     /// Does what the method asked for.
@@ -68,17 +66,16 @@ fn panel(course: &Course<'_>, bank: &Bank) -> Result<Panel> {
     let (model, judge) = (course.model, &course.judge);
     let reads = expects(model);
     let mut embeddings = vec![Vec::with_capacity(bank.len()); model.modalities()];
-    let rows: Vec<usize> = (0..bank.len()).collect();
-    for rows in rows.chunks(BATCH) {
-        let seen = model.embed(&bank.inputs(rows, &reads, None, judge.device)?)?;
-        for (all, some) in embeddings.iter_mut().zip(seen) {
+    bank.feed_all(batch(&reads), &reads, judge.device, |_, inputs| {
+        for (all, some) in embeddings.iter_mut().zip(model.embed(&inputs)?) {
             all.extend(some.detach().to_vec2::<f32>()?);
         }
-    }
+        Ok(())
+    })?;
     let correct = |shown: usize| {
-        let bank = bank.showing(shown)?;
+        let bank = bank.showing(shown);
         Ok(judge.correct(&judge.answers(&bank, &reads)?.probs, &bank))
     };
     let correct = (0..1 << model.modalities()).map(correct).collect::<Result<_>>()?;
-    Ok(Panel { labels: bank.labels.clone(), embeddings, correct })
+    Ok(Panel { labels: bank.labels.to_vec(), embeddings, correct })
 }

@@ -1,0 +1,190 @@
+//! `preprocessor_config.json`: how a checkpoint wants its images, as Hugging Face's image processors write it.
+
+use serde::Deserialize;
+
+use crate::{Expects, Framing, Resample, Result};
+
+/// The fields that matter here, in all the forms that they have had.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Preprocessor {
+    size: Option<Size>,
+    crop_size: Option<Size>,
+    do_center_crop: Option<bool>,
+    /// ConvNext's and ResNet's: the part of the resized image that stays.
+    crop_pct: Option<f64>,
+    /// PIL's number of the filter.
+    resample: Option<u8>,
+    image_mean: Option<[f32; 3]>,
+    image_std: Option<[f32; 3]>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Square { height: usize, width: usize },
+    Edge { shortest_edge: usize },
+    Plain(usize),
+}
+
+impl Size {
+    fn side(self) -> usize {
+        match self {
+            Self::Square { height, width } => height.min(width),
+            Self::Edge { shortest_edge: side } | Self::Plain(side) => side,
+        }
+    }
+}
+
+/// Which sizes of images an encoder takes, in pixels a side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Takes {
+    /// That of its position embeddings.
+    Only(usize),
+    /// Any; this one where neither user nor checkpoint says more.
+    Any(usize),
+}
+
+/// From this edge on, ConvNext's processor stretches the whole image.
+const CONVNEXT_WHOLE: usize = 384;
+
+impl Preprocessor {
+    /// The size of what comes out, and the length of the shorter side before the centre is cut out, if it is.
+    fn sizes(&self) -> Option<(usize, Option<usize>)> {
+        let size = self.size?;
+        let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some() && !matches!(size, Size::Square { .. }));
+        if let Some(part) = self.crop_pct.filter(|part| *part > 0.0) {
+            let cut = size.side() < CONVNEXT_WHOLE;
+            return Some((size.side(), cut.then(|| (size.side() as f64 / part) as usize)));
+        }
+        match (size, self.crop_size) {
+            (Size::Square { .. }, None) | (Size::Plain(_), _) if !crops => Some((size.side(), None)),
+            (_, crop) if crops => Some((crop.unwrap_or(size).side(), Some(size.side()))),
+            (Size::Edge { shortest_edge }, _) => Some((shortest_edge, Some(shortest_edge))),
+            _ => Some((size.side(), None)),
+        }
+    }
+
+    /// What an encoder expects: images of the size that the user `asked` for, where it takes any; normalised by `mean`
+    /// and `std` where the file says nothing. `place` is what errors call the file.
+    pub(crate) fn expects(
+        &self,
+        asked: Option<usize>,
+        takes: Takes,
+        (mean, std): ([f32; 3], [f32; 3]),
+        place: &str,
+    ) -> Result<Expects> {
+        let own = self.sizes();
+        let size = match (takes, asked) {
+            (Takes::Only(size), Some(asked)) if asked != size => {
+                let problem = format!("this encoder takes images of {size} pixels a side only, not of {asked}");
+                return Err(crate::Error::invalid(place, problem));
+            }
+            (Takes::Only(size), _) => size,
+            (Takes::Any(usual), asked) => asked.or(own.map(|(size, _)| size)).unwrap_or(usual),
+        };
+        let edge = own.and_then(|(own, edge)| Some((edge? * size).div_ceil(own.max(1))));
+        let resample = match self.resample {
+            None | Some(2) => Resample::Bilinear,
+            Some(3) => Resample::Bicubic,
+            Some(1) => Resample::Lanczos,
+            Some(other) => {
+                let problem = format!("resample {other}; known: 1 (Lanczos), 2 (bilinear), 3 (bicubic)");
+                return Err(crate::Error::invalid(place, problem));
+            }
+        };
+        let (mean, std) = (self.image_mean.unwrap_or(mean), self.image_std.unwrap_or(std));
+        Ok(Expects::Pixels { size, mean, std, framing: Framing { edge, resample } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As the hub's checkpoints have them.
+    const FILES: &[(&str, &str, usize, Option<usize>, Resample)] = &[
+        (
+            "google/vit-base-patch16-224",
+            r#"{"do_resize": true, "size": {"height": 224, "width": 224}, "resample": 2}"#,
+            224,
+            None,
+            Resample::Bilinear,
+        ),
+        (
+            "google/vit-base-patch16-224-in21k",
+            r#"{"do_resize": true, "size": 224, "image_mean": [0.5, 0.5, 0.5]}"#,
+            224,
+            None,
+            Resample::Bilinear,
+        ),
+        (
+            "openai/clip-vit-base-patch32",
+            r#"{"crop_size": 224, "do_center_crop": true, "do_resize": true, "resample": 3, "size": 224}"#,
+            224,
+            Some(224),
+            Resample::Bicubic,
+        ),
+        (
+            "openai/clip-vit-large-patch14",
+            r#"{"crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "resample": 3, "size": {"shortest_edge": 224}}"#,
+            224,
+            Some(224),
+            Resample::Bicubic,
+        ),
+        (
+            "facebook/deit",
+            r#"{"crop_size": 224, "do_center_crop": true, "resample": 3, "size": 256}"#,
+            224,
+            Some(256),
+            Resample::Bicubic,
+        ),
+        (
+            "microsoft/resnet-50",
+            r#"{"crop_pct": 0.875, "do_resize": true, "resample": 3, "size": 224}"#,
+            224,
+            Some(256),
+            Resample::Bicubic,
+        ),
+        (
+            "facebook/convnext-384",
+            r#"{"crop_pct": 0.95, "resample": 3, "size": {"shortest_edge": 384}}"#,
+            384,
+            None,
+            Resample::Bicubic,
+        ),
+        (
+            "Salesforce/blip-itm-base-coco",
+            r#"{"do_resize": true, "resample": 3, "size": {"height": 384, "width": 384}}"#,
+            384,
+            None,
+            Resample::Bicubic,
+        ),
+        ("nothing", "{}", 224, None, Resample::Bilinear),
+    ];
+
+    #[test]
+    fn sizes_are_those_of_the_processors() {
+        for (name, file, size, edge, resample) in FILES {
+            let own: Preprocessor = serde_json::from_str(file).unwrap();
+            let expects = own.expects(None, Takes::Any(224), ([0.1; 3], [0.2; 3]), name).unwrap();
+            let Expects::Pixels { size: found, framing, .. } = expects else { panic!("{name}") };
+            assert_eq!((found, framing), (*size, Framing { edge: *edge, resample: *resample }), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_was_asked_for_keeps_the_proportion_of_the_crop() {
+        let own: Preprocessor = serde_json::from_str(FILES[5].1).unwrap();
+        let expects = own.expects(Some(112), Takes::Any(224), ([0.1; 3], [0.2; 3]), "x").unwrap();
+        let framing = Framing { edge: Some(128), resample: Resample::Bicubic };
+        assert_eq!(expects, Expects::Pixels { size: 112, mean: [0.1; 3], std: [0.2; 3], framing });
+        let error = own.expects(Some(112), Takes::Only(224), ([0.1; 3], [0.2; 3]), "x").unwrap_err();
+        assert!(error.to_string().contains("224 pixels a side only"), "{error}");
+        let odd: Preprocessor = serde_json::from_str(r#"{"resample": 4}"#).unwrap();
+        let error =
+            odd.expects(None, Takes::Any(8), ([0.1; 3], [0.2; 3]), "model/preprocessor_config.json").unwrap_err();
+        assert!(error.to_string().contains("resample 4"), "{error}");
+    }
+}
