@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn logarithm_is_exact_to_rounding() {
         for i in 0..32 {
-            for m in [1.0f32, 1.1, 1.4142, 1.4143, 1.7, 1.999_999_9] {
+            for m in [1.0f32, 1.1, 1.414, 1.415, 1.7, 1.999_999_9] {
                 let x = m * 2f32.powi(-i);
                 let exact = f64::from(x).ln();
                 assert!((f64::from(ln(x)) - exact).abs() <= 2.5e-7 * exact.abs(), "ln {x}: {}, exactly {exact}", ln(x));
