@@ -83,16 +83,22 @@ fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     succeed(&mut command)
 }
 
-/// Compiles the CUDA sources to PTX for compute capability 8.0, which newer devices take too.
+/// Compiles the CUDA sources to PTX for compute capability 8.0, which newer devices take too, and for 9.0.
 fn cuda_sources(scratch: &Path) -> Result<()> {
     let Some(nvcc) = nvcc() else {
         eprintln!("skipped: no nvcc on PATH, nor under CUDA_HOME (PyPI's nvidia-cuda-nvcc brings one)");
         return Ok(());
     };
     let source = crate::root().join("crates/kernels/src/cuda/kernels.cu");
-    let mut command = Command::new(nvcc);
-    command.args(["-ptx", "-arch=compute_80", "--std=c++17", "-o"]).arg(scratch.join("kernels.ptx")).arg(source);
-    succeed(&mut command)
+    for architecture in ["compute_80", "compute_90"] {
+        let mut command = Command::new(&nvcc);
+        command
+            .args(["-ptx", "--std=c++17", "-arch", architecture, "-o"])
+            .arg(scratch.join("kernels.ptx"))
+            .arg(&source);
+        succeed(&mut command)?;
+    }
+    Ok(())
 }
 
 fn nvcc() -> Option<PathBuf> {
@@ -121,14 +127,21 @@ fn cuda_types(scratch: &Path) -> Result<()> {
     succeed(&mut command)
 }
 
-/// A compiler that answers `--version` and writes an empty file wherever it is told to write.
+/// A compiler that answers `--version`, on the fourth line as nvcc does, and writes an empty file wherever it is told to
+/// write one, or PTX for a source.
 fn stand_in(path: &Path) -> Result<()> {
     const SCRIPT: &str = "#!/bin/sh
-case \"$*\" in *--version*) echo 'Cuda compilation tools, release 13.0, V13.0.88'; exit 0;; esac
+case \"$*\" in *--version*) printf '\\n\\n\\nCuda compilation tools, release 13.0, V13.0.88\\n'; exit 0;; esac
+sources=''
 while [ $# -gt 0 ]; do
-  case \"$1\" in -o|--output-file) shift; : > \"$1\";; --output-directory) shift; mkdir -p \"$1\";; esac
+  case \"$1\" in
+    -o|--output-file) shift; : > \"$1\";;
+    --output-directory) shift; folder=$1;;
+    *.cu) sources=\"$sources $1\";;
+  esac
   shift
 done
+[ -z \"$folder\" ] || for source in $sources; do : > \"$folder/$(basename \"$source\" .cu).ptx\"; done
 ";
     std::fs::write(path, SCRIPT).with_context(|| format!("cannot write {}", path.display()))?;
     #[cfg(unix)]

@@ -1,4 +1,5 @@
-//! Measures the kernels as ratios to a memory copy, and to candle's own operations, in one process.
+//! Measures the training ops and the optimizer as ratios to candle's own operations, in one process. (`gram` and `blend` are
+//! in `cargo xtask bench`.)
 //!
 //! `cargo run --release -p balgrad-kernels --example kernels_bench [-- THREADS [--default-allocator]]`
 #![allow(clippy::disallowed_methods)] // A timing needs no seed.
@@ -7,10 +8,6 @@ use balgrad_kernels as kernels;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use std::hint::black_box;
 use std::time::Instant;
-
-/// Parameters of the model whose gradients are reduced.
-const PARAMETERS: usize = 25_000_000;
-const OBJECTIVES: usize = 3;
 
 fn main() -> Result<()> {
     if std::env::args().nth(2).as_deref() != Some("--default-allocator") && !kernels::keep_freed_memory() {
@@ -21,7 +18,6 @@ fn main() -> Result<()> {
         candle_core::bail!("{error}");
     }
     println!("threads {}; best times", rayon::current_num_threads());
-    gradients()?;
     ops()?;
     optimizer()
 }
@@ -40,86 +36,8 @@ fn time<R>(mut f: impl FnMut() -> Result<R>) -> Result<f64> {
     Ok(seconds[0])
 }
 
-/// Bytes a second of a copy between two warm buffers, read and write counted, with as many threads.
-fn copy_bandwidth() -> Result<f64> {
-    use rayon::prelude::*;
-    let from = vec![1f32; PARAMETERS];
-    let mut to = vec![0f32; PARAMETERS];
-    let piece = PARAMETERS.div_ceil(rayon::current_num_threads());
-    let seconds = time(|| {
-        to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| to.copy_from_slice(from));
-        black_box(&mut to);
-        Ok(())
-    })?;
-    Ok((2 * size_of::<f32>() * PARAMETERS) as f64 / seconds)
-}
-
 fn random(shape: &[usize]) -> Result<Tensor> {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu)
-}
-
-fn gradients() -> Result<()> {
-    let copy = copy_bandwidth()?;
-    println!("copy {:.1} GB/s", copy / 1e9);
-    for (what, sizes) in [
-        ("one tensor of 25 M", vec![PARAMETERS]),
-        ("100 tensors of 250 k", vec![PARAMETERS / 100; 100]),
-        ("20 tensors of 3 k", vec![3_000; 20]),
-    ] {
-        let total: usize = sizes.iter().sum();
-        let rows: Vec<Vec<Option<Tensor>>> =
-            (0..OBJECTIVES).map(|_| sizes.iter().map(|&n| random(&[n]).map(Some)).collect()).collect::<Result<_>>()?;
-        let rows: Vec<kernels::Row<'_>> = rows.iter().map(Vec::as_slice).collect();
-        let bytes = (size_of::<f32>() * total) as f64;
-        let c = [1.0, 0.5, -0.25];
-
-        let gram = time(|| kernels::gram(&rows))?;
-        let plain_gram = time(|| plain_gram(&rows))?;
-        let blend = time(|| kernels::blend(&rows, &c))?;
-        let plain_blend = time(|| plain_blend(&rows, &c))?;
-        let share = |passes: usize, seconds: f64| passes as f64 * bytes / seconds / copy;
-        println!(
-            "{what}: gram {:.3} ms, bandwidth {:.2} of copy, {:.1}x plain; blend {:.3} ms, bandwidth {:.2} of copy, {:.1}x plain",
-            gram * 1e3,
-            share(OBJECTIVES, gram),
-            plain_gram / gram,
-            blend * 1e3,
-            share(OBJECTIVES + 1, blend),
-            plain_blend / blend,
-        );
-    }
-    Ok(())
-}
-
-/// The Gram matrix in candle's operations (in f32).
-fn plain_gram(rows: &[kernels::Row<'_>]) -> Result<Vec<f64>> {
-    let mut sums = vec![0.0; rows.len() * rows.len()];
-    for i in 0..rows.len() {
-        for j in i..rows.len() {
-            for (a, b) in rows[i].iter().flatten().zip(rows[j].iter().flatten()) {
-                sums[i * rows.len() + j] += f64::from((a * b)?.sum_all()?.to_scalar::<f32>()?);
-            }
-            sums[j * rows.len() + i] = sums[i * rows.len() + j];
-        }
-    }
-    Ok(sums)
-}
-
-fn plain_blend(rows: &[kernels::Row<'_>], c: &[f64]) -> Result<Vec<Tensor>> {
-    let mut blended = Vec::new();
-    for slot in 0..rows[0].len() {
-        let mut sum: Option<Tensor> = None;
-        for (row, &c) in rows.iter().zip(c) {
-            let Some(g) = &row[slot] else { continue };
-            let term = (g * c)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + term)?,
-                None => term,
-            });
-        }
-        blended.extend(sum);
-    }
-    Ok(blended)
 }
 
 /// Times forward and forward + backward of an op of ours against candle's.

@@ -200,7 +200,7 @@ fn nan_and_infinity_stay_in_their_row() {
     }
 }
 
-/// A gradient that is written past the caches, with a length that fills no vector.
+/// A gradient of many chunks, with a length that fills no vector.
 #[test]
 fn large_gradients_blend_as_small_ones_do() {
     let len = (16 << 20) / 2 + 5;

@@ -10,11 +10,6 @@ use std::mem::MaybeUninit;
 const CHUNK: usize = 16384;
 /// Elements summed in registers at a time.
 const LANES: usize = 32;
-/// Bytes of a gradient that no cache keeps until it is read: it is written past the caches, which spares reading the memory
-/// that it overwrites.
-const STREAM: usize = 16 << 20;
-/// Elements on their way past the caches.
-const BUFFER: usize = 1024;
 
 /// `Σ_i coefficients[i] · slot[i]` for each slot, in slot order; the rows to skip are already gone from the slots.
 pub(crate) fn blend(slots: &[(usize, Slot)], coefficients: &[f64]) -> Result<Vec<Tensor>> {
@@ -40,7 +35,7 @@ fn slot_blend<T: Element>(slot: &Slot, coefficients: &[f64], threads: bool) -> R
     for (c, (storage, layout)) in &guards {
         terms.push((*c, floats(storage, layout)?));
     }
-    let sum = |start: usize, out: &mut [MaybeUninit<T>]| {
+    let fill = |start: usize, out: &mut [MaybeUninit<T>]| {
         let terms: Vec<_> = terms.iter().map(|(c, row)| (*c, &row[start..start + out.len()])).collect();
         match terms.as_slice() {
             &[a] => dispatch(Sum(out, [a])),
@@ -50,43 +45,9 @@ fn slot_blend<T: Element>(slot: &Slot, coefficients: &[f64], threads: bool) -> R
             many => dispatch(SumMany(out, many)),
         }
     };
-    let fill = |start: usize, out: &mut [MaybeUninit<T>]| {
-        if slot.len * size_of::<T>() < STREAM {
-            return sum(start, out);
-        }
-        let mut buffer = [MaybeUninit::<T>::uninit(); BUFFER];
-        for (i, piece) in out.chunks_mut(BUFFER).enumerate() {
-            let buffer = &mut buffer[..piece.len()];
-            sum(start + i * BUFFER, buffer);
-            stream(piece, buffer);
-        }
-    };
-    // SAFETY: both kernels write each element of what they are given, and `stream` writes each of `out`.
+    // SAFETY: both kernels write each element of `out`.
     let data = unsafe { parallel::build(slot.len, CHUNK, threads, fill) };
     Tensor::from_vec(data, slot.first().shape(), &Device::Cpu)
-}
-
-/// Copies `from` to `to`, past the caches where the machine can. The two are as long.
-fn stream<T: Element>(to: &mut [MaybeUninit<T>], from: &[MaybeUninit<T>]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
-        // SAFETY: any bytes make sixteen bytes; the same holds of the buffer, whose bytes are only moved.
-        let (head, body, tail) = unsafe { to.align_to_mut::<MaybeUninit<__m128i>>() };
-        let lanes = size_of::<__m128i>() / size_of::<T>();
-        let (head_from, from) = from.split_at(head.len());
-        let (body_from, tail_from) = from.split_at(body.len() * lanes);
-        head.copy_from_slice(head_from);
-        for (to, from) in body.iter_mut().zip(body_from.chunks_exact(lanes)) {
-            // SAFETY: SSE2 is part of the target; `to` is aligned, and `from` holds sixteen bytes.
-            unsafe { _mm_stream_si128(to.as_mut_ptr(), _mm_loadu_si128(from.as_ptr().cast())) };
-        }
-        tail.copy_from_slice(tail_from);
-        // SAFETY: SSE is part of the target. Other threads see what was streamed before they are told that it is there.
-        unsafe { _mm_sfence() };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    to.copy_from_slice(from);
 }
 
 struct Sum<'a, T, const K: usize>(&'a mut [MaybeUninit<T>], [(f64, &'a [T]); K]);

@@ -42,7 +42,7 @@ pub fn conv2d(
         );
     }
     let constant = |value: f32| Tensor::full(value, out, x.device())?.to_dtype(x.dtype());
-    let or = |given: Option<&Tensor>, value| given.map_or_else(|| constant(value), |t| t.contiguous());
+    let or = |given: Option<&Tensor>, value| given.map_or_else(|| constant(value), Tensor::contiguous);
     let affine = Tensor::stack(&[or(scale, 1.0)?, or(shift, 0.0)?], 0)?;
     if fused(x) {
         return x.apply_op3(&weight.contiguous()?, &affine, Conv { window, ceiling });

@@ -20,9 +20,12 @@ const WIDTH: usize = 256;
 /// Tokens of a text.
 pub(crate) const TOKENS: usize = 24;
 
+/// One for each modality.
+type Encoders = Vec<Box<dyn Encoder>>;
+
 /// A model to train: an encoder for each modality, whether its `h_m` starts with a norm, and samples of a batch.
 struct Setting {
-    encoders: fn(&[String], &Parameters) -> Result<Vec<Box<dyn Encoder>>>,
+    encoders: fn(&[String], &Parameters) -> Result<Encoders>,
     norm: bool,
     batch: usize,
 }
@@ -34,12 +37,12 @@ const SETTINGS: &[(&str, Setting)] = &[
 ];
 
 /// The sizes of the default descriptors.
-fn frozen(_: &[String], _: &Parameters) -> Result<Vec<Box<dyn Encoder>>> {
+fn frozen(_: &[String], _: &Parameters) -> Result<Encoders> {
     Ok(vec![Box::new(Precomputed::new(924)), Box::new(Precomputed::new(4096))])
 }
 
 /// A small ViT and a small BERT, from nothing.
-fn small(_: &[String], p: &Parameters) -> Result<Vec<Box<dyn Encoder>>> {
+fn small(_: &[String], p: &Parameters) -> Result<Encoders> {
     let built = ["small-vit", "small-bert"].into_iter().zip(["image", "text"]).map(|(name, modality)| {
         let EncoderKind::Scratch(build) = encoder(name)?.kind else { bail!("`{name}` does not start from nothing") };
         Ok(build(&ScratchShape::default(), &p.scope(modality).scope("encoder"))?)
@@ -48,7 +51,7 @@ fn small(_: &[String], p: &Parameters) -> Result<Vec<Box<dyn Encoder>>> {
 }
 
 /// ResNet-18 from the folder that the peer wrote, beside features as a text tower.
-fn resnet(rest: &[String], p: &Parameters) -> Result<Vec<Box<dyn Encoder>>> {
+fn resnet(rest: &[String], p: &Parameters) -> Result<Encoders> {
     let folder = rest.first().context("step resnet METHOD FOLDER: where the peer wrote the model")?;
     let image = pretrained("resnet", Path::new(folder), Some(64), &p.scope("image").scope("encoder"))?;
     Ok(vec![image, Box::new(Precomputed::new(384))])
