@@ -60,7 +60,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 let runs = results(&folder, &tried(optimiser, rate), 3)?;
                 scored.push((mean(&runs, |r| r["val"][metric(r)].as_f64())?, rate));
             }
-            let (score, rate) = scored.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).context("no rate was tried")?;
+            // Ties go to the smaller rate: the last of several largest is taken, from the end.
+            let from_the_end = scored.into_iter().rev();
+            let (score, rate) = from_the_end.max_by(|a, b| a.0.total_cmp(&b.0)).context("no rate was tried")?;
             eprintln!("{task}: {name} at {rate} ({:.1} on validation)", 100.0 * score);
             let arm = |method: &str| format!("{method}:{optimiser}:lr={rate}");
             rows.push(arm("joint"));

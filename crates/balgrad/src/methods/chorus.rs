@@ -9,7 +9,7 @@
 //! `t_n = 1`, or with `trust = validation` the part of what modality `n`'s own head learnt since the first step that
 //! holds on the validation split, `(L⁰_n − L_n^val) / (L⁰_n − L_n^train)` within [0, 1], measured once an epoch and 0
 //! until then: a modality that is merely memorised teaches nobody. That needs `EpochSummary::val_loss`, the own heads'
-//! losses. How both compare stands in the results: trust of that kind did not pay on the bundled tasks.
+//! losses. `docs/chorus.md` has how the rule was chosen, what it was compared with, and where it fails.
 
 use candle_core::{Result, Tensor};
 
