@@ -105,7 +105,7 @@ fn part(form: Task, small: bool, samples: usize, seed: u64, rows: Vec<usize>) ->
 const WORDS: [&str; 8] = ["ash", "bay", "cob", "dew", "elm", "fog", "gum", "hay"];
 
 fn tokenizer() -> Tokenizer {
-    Tokenizer::train(WORDS.into_iter(), 64).unwrap()
+    Tokenizer::train(WORDS, 64).unwrap()
 }
 
 fn model(form: Task, small: bool, fusion: &str, seed: u64) -> (Parameters, TwoTower) {
