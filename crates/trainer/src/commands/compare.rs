@@ -19,8 +19,8 @@ use super::Configured;
 pub(super) struct Compare {
     #[command(flatten)]
     configured: Configured,
-    /// `all`, `paper`, or a comma-separated list of methods; `balgrad:share=loss` sets a setting, `joint+dropout` and
-    /// the like are rows with a name.
+    /// A comma-separated list of methods; `balgrad:share=loss` sets a setting, `joint+dropout` adds modality dropout;
+    /// `paper` and `all` stand for many.
     #[arg(long, default_value = "paper")]
     methods: String,
     /// How many seeds (0, 1, …), or a range such as `5..10`.
