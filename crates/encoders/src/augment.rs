@@ -7,6 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::Splits;
+
 /// How much training samples may change; the default changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +17,9 @@ pub struct Augment {
     pub shift: usize,
     /// Images are mirrored left to right, one in two.
     pub flip: bool,
+    /// A word piece is split in two with this probability, and so are its parts (MaxMatch-dropout, Hiraoka 2022, by splits
+    /// drawn evenly): words that were never seen look less strange.
+    pub split_tokens: f64,
     /// Each token but the first and the last is dropped with this probability; one always stays.
     pub drop_tokens: f64,
 }
@@ -57,8 +62,22 @@ impl Augment {
         }
     }
 
-    /// Drops tokens between the first and the last.
-    pub fn tokens(&self, ids: &mut Vec<u32>, draw: Draw<'_>) {
+    /// Splits word pieces and drops tokens between the first and the last.
+    pub fn tokens(&self, ids: &mut Vec<u32>, splits: &Splits, draw: Draw<'_>) {
+        if self.split_tokens > 0.0 {
+            let mut rng = draw.rng("pieces");
+            let mut todo: Vec<u32> = ids.drain(..).rev().collect();
+            while let Some(id) = todo.pop() {
+                match splits.of(id) {
+                    [] => ids.push(id),
+                    ways if rng.random_bool(self.split_tokens.min(1.0)) => {
+                        let (left, right) = ways[rng.random_range(0..ways.len())];
+                        todo.extend([right, left]);
+                    }
+                    _ => ids.push(id),
+                }
+            }
+        }
         if self.drop_tokens <= 0.0 || ids.len() < 4 {
             return;
         }
@@ -76,13 +95,14 @@ impl Augment {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const DRAW: Draw<'_> = Draw { seed: 1, epoch: 2, id: "cat" };
 
     #[test]
     fn the_same_draw_changes_the_same_way() {
-        let augment = Augment { shift: 2, flip: true, drop_tokens: 0.5 };
+        let augment = Augment { shift: 2, flip: true, drop_tokens: 0.5, ..Augment::default() };
         let image: Vec<u8> = (0..8 * 8 * 3).map(|i| i as u8).collect();
         let changed = |draw| {
             let mut image = image.clone();
@@ -101,7 +121,7 @@ mod tests {
         let before = image.clone();
         let mut ids = vec![2, 9, 8, 7, 3];
         Augment::default().pixels(&mut image, 2, DRAW);
-        Augment::default().tokens(&mut ids, DRAW);
+        Augment::default().tokens(&mut ids, &Splits::default(), DRAW);
         assert_eq!((image, ids), (before, vec![2, 9, 8, 7, 3]));
     }
 
@@ -110,8 +130,29 @@ mod tests {
         let augment = Augment { drop_tokens: 1.0, ..Augment::default() };
         for epoch in 0..20 {
             let mut ids = vec![2, 10, 11, 12, 3];
-            augment.tokens(&mut ids, Draw { epoch, ..DRAW });
+            augment.tokens(&mut ids, &Splits::default(), Draw { epoch, ..DRAW });
             assert!(ids.len() == 3 && ids[0] == 2 && ids[2] == 3 && ids[1] >= 10, "{ids:?}");
         }
+    }
+
+    #[test]
+    fn split_pieces_spell_the_same_text() {
+        let tokenizer = crate::Tokenizer::train(["rowing rowing row", "sewing sewing", "wing wing ring"], 64).unwrap();
+        let before = tokenizer.encode("rowing").unwrap();
+        let vocabulary: Vec<String> =
+            (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.token(id).unwrap()).collect();
+        let spelt = |ids: &[u32]| {
+            let text: String = ids.iter().map(|&id| vocabulary[id as usize].replace("##", "")).collect();
+            text
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..50 {
+            let mut ids = before.clone();
+            let augment = Augment { split_tokens: 0.5, ..Augment::default() };
+            augment.tokens(&mut ids, tokenizer.splits(), Draw { epoch, ..DRAW });
+            assert_eq!(spelt(&ids), spelt(&before));
+            seen.insert(ids);
+        }
+        assert!(seen.len() > 3, "{seen:?}");
     }
 }

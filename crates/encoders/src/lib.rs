@@ -28,6 +28,6 @@ pub use head::{EmbeddingHead, FirstLayer, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
 pub use pretrained::{HubSettings, ModelFiles, hub_dataset};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Splits, Tokenizer};
 pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
 pub use weights::Weights;

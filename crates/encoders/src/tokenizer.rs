@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
@@ -19,6 +20,8 @@ const UNKNOWN: &str = "[UNK]";
 const START: &str = "[CLS]";
 const END: &str = "[SEP]";
 const MASK: &str = "[MASK]";
+/// Before a piece that does not begin its word.
+const INSIDE: &str = "##";
 /// Padding comes first: `Expects` pads with 0.
 const SPECIAL: [&str; 5] = ["[PAD]", UNKNOWN, START, END, MASK];
 
@@ -26,6 +29,24 @@ const SPECIAL: [&str; 5] = ["[PAD]", UNKNOWN, START, END, MASK];
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Inner,
+    splits: Arc<OnceLock<Splits>>,
+}
+
+/// For each token, the ways to write it as two shorter ones of the same WordPiece vocabulary.
+#[derive(Debug, Clone, Default)]
+pub struct Splits(Vec<Vec<(u32, u32)>>);
+
+impl Splits {
+    /// The pairs that spell the token `id`; none for a letter or a special token.
+    pub fn of(&self, id: u32) -> &[(u32, u32)] {
+        self.0.get(id as usize).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl From<Inner> for Tokenizer {
+    fn from(inner: Inner) -> Self {
+        Self { inner, splits: Arc::default() }
+    }
 }
 
 impl Tokenizer {
@@ -38,8 +59,11 @@ impl Tokenizer {
         let texts = texts.into_iter().map(words).collect::<Result<Vec<_>>>()?;
         // The trainer numbers the pieces of one letter as it meets them in a hash map, and breaks ties by number: named
         // beforehand, in order, they make it deterministic.
-        let letters: BTreeSet<String> =
-            texts.iter().flatten().flat_map(|word| word.chars().skip(1).map(|letter| format!("##{letter}"))).collect();
+        let letters: BTreeSet<String> = texts
+            .iter()
+            .flatten()
+            .flat_map(|word| word.chars().skip(1).map(|letter| format!("{INSIDE}{letter}")))
+            .collect();
         let reserved = SPECIAL.map(String::from).into_iter().chain(letters);
         let mut trainer = WordPieceTrainer::builder()
             .vocab_size(size)
@@ -70,7 +94,7 @@ impl Tokenizer {
         // Batches are padded and cut by `Expects`, which knows the encoder's limit.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fail)?;
-        Ok(Self { inner })
+        Ok(inner.into())
     }
 
     /// Writes a `tokenizer.json` that [`open`](Self::open) and Hugging Face's libraries read.
@@ -105,6 +129,32 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// How each token can be written as two shorter ones, for [`Augment::tokens`](crate::Augment::tokens).
+    pub fn splits(&self) -> &Splits {
+        self.splits.get_or_init(|| {
+            let vocabulary = self.inner.get_vocab(true);
+            let mut splits = vec![Vec::new(); vocabulary.values().max().map_or(0, |&last| last as usize + 1)];
+            for (token, &id) in &vocabulary {
+                let (start, body) = token.strip_prefix(INSIDE).map_or(("", token.as_str()), |body| (INSIDE, body));
+                if SPECIAL.contains(&token.as_str()) {
+                    continue;
+                }
+                for (at, _) in body.char_indices().skip(1) {
+                    let (left, right) = (format!("{start}{}", &body[..at]), format!("{INSIDE}{}", &body[at..]));
+                    if let (Some(&left), Some(&right)) = (vocabulary.get(&left), vocabulary.get(&right)) {
+                        splits[id as usize].push((left, right));
+                    }
+                }
+            }
+            Splits(splits)
+        })
+    }
+
+    /// The token `id` as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// The token that stands for a hidden word, if there is one: what an impairment may put in a word's place.
     pub fn mask_word(&self) -> Option<&str> {
         [MASK, "<mask>"].into_iter().find(|token| self.inner.token_to_id(token).is_some())
@@ -115,7 +165,7 @@ impl Tokenizer {
     /// # Errors
     /// If the text is no tokenizer.
     pub fn from_json(json: &str) -> Result<Self> {
-        Ok(Self { inner: Inner::from_bytes(json).map_err(fail)? })
+        Ok(Inner::from_bytes(json).map_err(fail)?.into())
     }
 
     /// The tokenizer as the text of a `tokenizer.json`.
@@ -159,7 +209,7 @@ fn finish(mut inner: Inner) -> Result<Tokenizer> {
         .map_err(|error| Error::invalid("vocabulary", error.to_string()))?;
     inner.with_post_processor(Some(template));
     inner.add_special_tokens(special()).map_err(fail)?;
-    Ok(Tokenizer { inner })
+    Ok(inner.into())
 }
 
 fn special() -> [AddedToken; 5] {
@@ -211,6 +261,18 @@ mod tests {
         let read = Tokenizer::open(&path).unwrap();
         assert_eq!(read.key().unwrap(), tokenizer.key().unwrap());
         assert_eq!(read.encode("man smiling").unwrap(), tokenizer.encode("man smiling").unwrap());
+    }
+
+    #[test]
+    fn pieces_split_into_pieces_that_spell_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.txt");
+        std::fs::write(&path, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nrow\n##ing\nr\n##ow\n##i\n##ng\n##w\nro\n").unwrap();
+        let tokenizer = Tokenizer::open(&path).unwrap();
+        let splits = tokenizer.splits();
+        assert_eq!(splits.of(5), [(7, 8), (12, 11)]);
+        assert_eq!(splits.of(6), [(9, 10)]);
+        assert!(splits.of(7).is_empty() && splits.of(0).is_empty() && splits.of(99).is_empty());
     }
 
     #[test]

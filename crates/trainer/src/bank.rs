@@ -221,7 +221,9 @@ impl Bank {
             };
             if let Some(v) = variation {
                 match (&mut piece, seen) {
-                    (Piece::Tokens(tokens), _) => v.augment.tokens(tokens, v.draw(&sample.id)),
+                    (Piece::Tokens(tokens), Seen::Tokens { tokenizer, .. }) => {
+                        v.augment.tokens(tokens, tokenizer.splits(), v.draw(&sample.id));
+                    }
                     (Piece::Pixels(pixels), Seen::Images { framing, .. }) => {
                         v.augment.pixels(pixels, framing.size as usize, v.draw(&sample.id));
                     }

@@ -64,7 +64,12 @@ pub static KEYS: &[Setting] = &[
         "cached variants of each training sample that frozen encoders see, one an epoch; 0: the sample as it is",
     ),
     key("workers", "0", count(0, 1024), "threads that decode images and split texts ahead; 0: as many as compute"),
-    key("augment", "true", Kind::Flag, "small seeded shifts and flips of images for trainable image encoders"),
+    key(
+        "augment",
+        "true",
+        Kind::Flag,
+        "small seeded changes for trainable encoders: images shift and flip, texts lose tokens, pieces split",
+    ),
     key("epochs", "15", count(1, 1_000_000), "passes over the training split"),
     key("batch_size", "64", count(1, 1_000_000), "samples a step"),
     key("optimizer", "adamw", Kind::Choice(&["adamw", "sgd"]), "AdamW, or SGD with momentum"),

@@ -58,7 +58,7 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
         crate::interrupt::check()?;
         let bank = stage.bank(&config, Split::Test, impairment)?;
         if bank.is_empty() {
-            bail!("{}: the split `test` has no usable sample", data.name);
+            bail!("{}: the split `test` has no usable sample; `balgrad check` says why", data.name);
         }
         let answers = judge.answers(&bank, &reads)?;
         test.insert(name.clone(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);

@@ -202,7 +202,8 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
     let val = stage.bank(config, Split::Val, None)?;
     for (split, bank) in [("train", &train), ("val", &val)] {
         if bank.is_empty() {
-            anyhow::bail!("{}: the split `{split}` has no usable sample", stage.dataset().name);
+            let name = &stage.dataset().name;
+            anyhow::bail!("{name}: the split `{split}` has no usable sample; `balgrad check` says why");
         }
     }
     // Known from the index alone: no sample of the test split is looked at before the end.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
-use balgrad_encoders::{Augment, BlockRole, Expects, FirstLayer, Input, Parameters, TwoTower};
+use balgrad_encoders::{Augment, BlockRole, EncoderKind, Expects, FirstLayer, Input, Parameters, TwoTower, encoder};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
 use candle_core::{Device, Tensor, Var};
 use rand::SeedableRng;
@@ -59,7 +59,13 @@ impl Course<'_> {
     /// How training samples differ from what stands in the bank.
     fn variation(&self, epoch: usize) -> Variation {
         let augment = match self.config.flag("augment") {
-            true => Augment { shift: pixels(self.model) / 12, flip: true, drop_tokens: 0.1 },
+            true => {
+                // Pieces of a vocabulary that others learnt stay as its encoder knows them.
+                let text = encoder(self.config.word("encoders.text"));
+                let learnt = text.is_ok_and(|entry| matches!(entry.kind, EncoderKind::Scratch(_)));
+                let split_tokens = if learnt { 0.3 } else { 0.0 };
+                Augment { shift: pixels(self.model) / 12, flip: true, split_tokens, drop_tokens: 0.1 }
+            }
             false => Augment::default(),
         };
         let (seed, dropout) = (self.config.seed(), self.config.number("modality_dropout"));

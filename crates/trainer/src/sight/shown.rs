@@ -66,7 +66,7 @@ impl Shown {
         let mut pixels = framing.of(image).into_raw();
         if let Some(seed) = look.variant {
             let side = framing.size as usize;
-            let augment = Augment { shift: side / 12, flip: true, drop_tokens: 0.0 };
+            let augment = Augment { shift: side / 12, flip: true, ..Augment::default() };
             augment.pixels(&mut pixels, side, Draw { seed, epoch: 0, id: &sample.id });
         }
         Piece::Pixels(pixels.into())
