@@ -136,8 +136,8 @@ def step(setting, folder=None):
         from transformers import ResNetModel
     imported()
     if setting == "frozen":
-        batch, encoders, dims, norms = 64, [nn.Identity(), nn.Identity()], [924, 4096], [False, False]
-        inputs = [wave(batch, 924), wave(batch, 4096)]
+        batch, encoders, dims, norms = 64, [nn.Identity(), nn.Identity()], [1030, 1024], [False, False]
+        inputs = [wave(batch, 1030), wave(batch, 1024)]
     elif setting == "small":
         batch, encoders, norms = 64, [SmallViT(), SmallBert()], [True, True]
         dims, inputs = [e.dim for e in encoders], [wave(batch, 3, 64, 64), ids(batch)]

@@ -90,12 +90,16 @@ fn ops() -> Result<()> {
     let plain_linear = |x: &Tensor| x.flatten_to(1)?.matmul(&w.t()?)?.broadcast_add(&b)?.reshape((64, 65, 256));
     compare("linear 256 -> 256", || kernels::linear(&x, &w, Some(&b)), || plain_linear(&x))?;
     compare("linear, input untracked", || kernels::linear(&frozen, &w, Some(&b)), || plain_linear(&frozen))?;
-    let (q, k, v) = (var(&[64, 4, 65, 64])?, var(&[64, 4, 65, 64])?, var(&[64, 4, 65, 64])?);
+    let qkv = var(&[64, 65, 3, 4, 64])?;
+    let part = |i| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
     let mask = Tensor::zeros((64, 1, 1, 65), DType::F32, &Device::Cpu)?;
     compare(
-        "attention [64, 4, 65, 64]",
-        || kernels::attention(&q, &k, &v, Some(&mask), 0.125),
-        || plain_softmax(&(q.matmul(&k.t()?)? * 0.125)?.broadcast_add(&mask)?)?.matmul(&v),
+        "attention [64, 65, 3, 4, 64]",
+        || kernels::attention(&qkv, Some(&mask), 0.125),
+        || {
+            let scores = (part(0)?.matmul(&part(1)?.t()?)? * 0.125)?.broadcast_add(&mask)?;
+            plain_softmax(&scores)?.matmul(&part(2)?)?.transpose(1, 2)?.contiguous()
+        },
     )?;
     let table = var(&[8_000, 256])?;
     let ids: Vec<u32> = (0..64 * 65).map(|i| i * 7919 % 8_000).collect();

@@ -113,47 +113,38 @@ fn untracked_inputs_get_no_gradient() {
 
 #[test]
 fn attention() {
-    let plain = |x: &[Tensor], mask: Option<&Tensor>| -> Result<Tensor> {
-        let scores = (x[0].matmul(&x[1].t()?)? * 0.7)?;
+    let plain = |qkv: &Tensor, mask: Option<&Tensor>| -> Result<Tensor> {
+        let part = |i| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+        let scores = (part(0)?.matmul(&part(1)?.t()?)? * 0.7)?;
         let scores = match mask {
             Some(mask) => scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?,
             None => scores,
         };
-        plain_softmax(&scores)?.matmul(&x[2])
+        plain_softmax(&scores)?.matmul(&part(2)?)?.transpose(1, 2)?.contiguous()
     };
     let hidden = f64::NEG_INFINITY;
     let padding = Tensor::new(&[0.0, 0.0, hidden, 0.0, hidden, 0.0, hidden, hidden], &Device::Cpu).unwrap();
     let padding = padding.reshape((2, 1, 1, 4)).unwrap();
-    for mask in [None, Some(padding), Some(values(8, &[3, 4])), Some(values(9, &[2, 3, 3, 4]))] {
-        let op: Op<'_> = &|x| kernels::attention(&x[0], &x[1], &x[2], mask.as_ref(), 0.7);
-        let inputs = [values(1, &[2, 3, 3, 5]), values(2, &[2, 3, 4, 5]), values(3, &[2, 3, 4, 6])];
-        check_values(op, &|x| plain(x, mask.as_ref()), &inputs);
+    for mask in [None, Some(padding), Some(values(8, &[4, 4])), Some(values(9, &[2, 3, 4, 4]))] {
+        let op: Op<'_> = &|x| kernels::attention(&x[0], mask.as_ref(), 0.7);
+        let inputs = [values(1, &[2, 4, 3, 3, 5])];
+        check_values(op, &|x| plain(&x[0], mask.as_ref()), &inputs);
         check_gradients(op, &inputs);
     }
-    let big = [1, 2, 3].map(|seed| values(seed, &[4, 3, 33, 40]));
-    check_threads(&|x| kernels::attention(&x[0], &x[1], &x[2], None, 0.2), &big);
+    check_threads(&|x| kernels::attention(&x[0], None, 0.2), &[values(1, &[4, 33, 3, 3, 40])]);
+    let error = kernels::attention(&values(1, &[2, 4, 2, 3, 5]), None, 1.0).unwrap_err().to_string();
+    assert!(error.contains("[2, 4, 2, 3, 5]") && error.contains("tokens"), "{error}");
 }
 
 #[test]
-fn attention_reads_strides_and_repeats_its_backward() {
-    // Heads split from `[b, t, h * d]` without a copy, as an encoder does.
-    let vars: Vec<Var> = (1..4).map(|seed| Var::from_tensor(&values(seed, &[2, 5, 6])).unwrap()).collect();
-    let heads = |x: &Tensor| x.reshape((2, 5, 2, 3)).unwrap().transpose(1, 2).unwrap();
-    let run = |f: &dyn Fn(Tensor) -> Tensor| {
-        let [q, k, v] = [0, 1, 2].map(|i| f(heads(&vars[i])));
-        loss(&kernels::attention(&q, &k, &v, None, 0.5).unwrap())
-    };
-    let (strided, copied) = (run(&|x| x), run(&|x| x.contiguous().unwrap()));
-    let (a, b) = (strided.backward().unwrap(), copied.backward().unwrap());
-    let again = strided.backward().unwrap();
-    for var in &vars {
-        assert_eq!(f64s(a.get(var).unwrap()), f64s(again.get(var).unwrap()));
-        for (a, b) in f64s(a.get(var).unwrap()).into_iter().zip(f64s(b.get(var).unwrap())) {
-            assert!((a - b).abs() < 1e-14);
-        }
-    }
-    let error = kernels::attention(&heads(&vars[0]), &vars[1], &vars[2], None, 1.0);
-    assert!(error.is_err());
+fn attention_repeats_its_backward_and_keeps_nothing_where_nothing_is_tracked() {
+    let qkv = Var::from_tensor(&values(1, &[2, 5, 3, 2, 3])).unwrap();
+    let loss = loss(&kernels::attention(&qkv, None, 0.5).unwrap());
+    let (a, again) = (loss.backward().unwrap(), loss.backward().unwrap());
+    assert_eq!(f64s(a.get(&qkv).unwrap()), f64s(again.get(&qkv).unwrap()));
+    let plain = kernels::attention(&qkv.as_detached_tensor(), None, 0.5).unwrap();
+    assert!(!plain.track_op());
+    assert_eq!(f64s(&plain), f64s(&kernels::attention(&qkv, None, 0.5).unwrap()));
 }
 
 #[test]

@@ -127,10 +127,14 @@ impl Block {
     fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (b, t, width) = x.dims3()?;
         let size = width / self.heads;
-        let split = |layer: &Linear| layer.forward(x)?.reshape((b, t, self.heads, size))?.transpose(1, 2);
-        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
-        let mixed = ops::attention(&q, &k, &v, mask, 1.0 / (size as f64).sqrt())?;
-        self.output.forward(&mixed.transpose(1, 2)?.reshape((b, t, width))?)
+        // One product makes queries, keys and values.
+        let layers = [&self.query, &self.key, &self.value];
+        let weight = Tensor::cat(&layers.map(Linear::weight), 0)?;
+        let none = Tensor::zeros(width, x.dtype(), x.device())?;
+        let bias = Tensor::cat(&layers.map(|layer| layer.bias().unwrap_or(&none)), 0)?;
+        let qkv = ops::linear(x, &weight, Some(&bias))?.reshape((b, t, 3, self.heads, size))?;
+        let mixed = ops::attention(&qkv, mask, 1.0 / (size as f64).sqrt())?;
+        self.output.forward(&mixed.reshape((b, t, width))?)
     }
 
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {

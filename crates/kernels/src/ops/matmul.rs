@@ -54,15 +54,31 @@ pub(super) fn multiply<T: Real>(
     if a.columns == 0 {
         out.fill(MaybeUninit::new(T::zero()));
     } else {
+        assert_eq!(out.len(), a.rows * b.columns, "destination of a product");
         // SAFETY: `run` checks the bounds, and writes without reading.
-        unsafe { run(out, false, scale, a, b, threads) }
+        unsafe { run(out, b.columns, false, scale, a, b, threads) }
     }
+}
+
+/// `out ← scale · a b` with `stride` elements from one row of `out` to the next; what lies between is left alone. The inner
+/// dimension must not be empty.
+pub(super) fn multiply_into<T: Real>(
+    out: &mut [MaybeUninit<T>],
+    stride: usize,
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) {
+    assert!(a.columns > 0, "inner dimension of a product");
+    // SAFETY: `run` checks the bounds, and writes without reading.
+    unsafe { run(out, stride, false, scale, a, b, false) }
 }
 
 /// `out ← out + a b`, row-major.
 pub(super) fn add_product<T: Real>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, threads: bool) {
+    assert_eq!(out.len(), a.rows * b.columns, "destination of a product");
     // SAFETY: `run` checks the bounds; every element of `out` is initialised.
-    unsafe { run(uninit(out), true, T::one(), a, b, threads) }
+    unsafe { run(uninit(out), b.columns, true, T::one(), a, b, threads) }
 }
 
 /// `out ← a b`, row-major.
@@ -80,6 +96,7 @@ fn uninit<T: Real>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
 /// `out` must be initialised if it is `read`.
 unsafe fn run<T: Real>(
     out: &mut [MaybeUninit<T>],
+    stride: usize,
     read: bool,
     scale: T,
     a: Matrix<'_, T>,
@@ -87,10 +104,10 @@ unsafe fn run<T: Real>(
     threads: bool,
 ) {
     assert_eq!(a.columns, b.rows, "inner dimensions of a product");
-    assert_eq!(out.len(), a.rows * b.columns, "destination of a product");
-    if out.is_empty() || a.columns == 0 {
+    if a.rows == 0 || b.columns == 0 || a.columns == 0 {
         return;
     }
+    assert!(stride >= b.columns && (a.rows - 1) * stride + b.columns <= out.len(), "destination of a product");
     let workers = if threads { rayon::current_num_threads() } else { 1 };
     let parallelism = if workers > 1 { Parallelism::Rayon(workers) } else { Parallelism::None };
     // SAFETY: the views were checked against their data when they were made and the destination just above; all three are live
@@ -102,7 +119,7 @@ unsafe fn run<T: Real>(
             a.columns,
             out.as_mut_ptr().cast::<T>(),
             1,
-            b.columns as isize,
+            stride as isize,
             read,
             a.data.as_ptr(),
             a.column as isize,

@@ -38,7 +38,7 @@ const SETTINGS: &[(&str, Setting)] = &[
 
 /// The sizes of the default descriptors.
 fn frozen(_: &[String], _: &Parameters) -> Result<Encoders> {
-    Ok(vec![Box::new(Precomputed::new(924)), Box::new(Precomputed::new(4096))])
+    Ok(vec![Box::new(Precomputed::new(1030)), Box::new(Precomputed::new(1024))])
 }
 
 /// A small ViT and a small BERT, from nothing.
