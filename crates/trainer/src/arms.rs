@@ -98,6 +98,7 @@ fn one(name: &str) -> Result<Arm, Usage> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn labels(list: &str) -> Vec<String> {
