@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![allow(unsafe_code)] // The one crate where it is allowed; every block says why it is sound.
 
-mod allocator;
 mod blend;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -14,9 +13,9 @@ mod noise;
 pub mod ops;
 pub mod optimizer;
 pub mod oracle;
+mod process;
 mod rows;
 
-pub use allocator::keep_freed_memory;
 pub use blend::blend;
 pub use gram::gram;
 pub use mapped::MappedFile;
@@ -26,4 +25,5 @@ pub use ops::{
     max_pool2d, softmax,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
+pub use process::{keep_freed_memory, rest_candle_pool};
 pub use rows::Row;

@@ -12,6 +12,7 @@ use commands::Program;
 
 fn main() -> ExitCode {
     balgrad_kernels::keep_freed_memory();
+    balgrad_kernels::rest_candle_pool();
     let program = Program::parse();
     let outcome = interrupt::listen().map_err(anyhow::Error::from).and_then(|()| program.run());
     match outcome {

@@ -58,6 +58,10 @@ const CASES: &[Case] = &[
 fn main() -> Result<()> {
     balgrad_kernels::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Plain candle runs as candle comes.
+    if !arguments.first().is_some_and(|case| case.starts_with("plain")) {
+        balgrad_kernels::rest_candle_pool();
+    }
     let known = || CASES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let (name, rest) = arguments.split_first().with_context(|| format!("usage: bench CASE; cases: {}", known()))?;
     let case = CASES.iter().find(|(case, _)| case == name);

@@ -10,3 +10,9 @@ fn glibc_agrees_to_keep_freed_memory() {
         assert!(block.join().is_ok_and(|block| block.iter().all(|&b| b == n)));
     }
 }
+
+#[test]
+fn candles_pool_is_left_alone_once_there_are_threads() {
+    // The test harness runs this beside its own main thread.
+    assert!(!balgrad_kernels::rest_candle_pool());
+}
