@@ -151,7 +151,8 @@ impl Tokenizer {
     }
 
     /// The token `id` as the vocabulary spells it.
-    pub fn token(&self, id: u32) -> Option<String> {
+    #[cfg(test)]
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 

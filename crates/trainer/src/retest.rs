@@ -57,9 +57,7 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
     for (name, impairment) in names.iter().zip(impairments) {
         crate::interrupt::check()?;
         let bank = stage.bank(&config, Split::Test, impairment)?;
-        if bank.is_empty() {
-            bail!("{}: the split `test` has no usable sample; `balgrad check` says why", data.name);
-        }
+        stage.need(Split::Test, &bank)?;
         let answers = judge.answers(&bank, &reads)?;
         test.insert(name.clone(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);
     }

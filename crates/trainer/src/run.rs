@@ -124,6 +124,18 @@ impl Stage {
         Ok(Self { data: readable(config)?, sight: card.sight, device, parameters, model })
     }
 
+    /// Whether there is anything in the bank of a split.
+    ///
+    /// # Errors
+    /// If there is not.
+    pub(crate) fn need(&self, split: Split, bank: &Bank) -> Result<()> {
+        if bank.is_empty() {
+            let (name, split) = (&self.dataset().name, split.name());
+            anyhow::bail!("{name}: the split `{split}` has no usable sample; `balgrad check` says why");
+        }
+        Ok(())
+    }
+
     /// How the model answers.
     pub fn judge(&self, config: &Config) -> Judge<'_> {
         Judge {
@@ -200,11 +212,8 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
     let stage = Stage::set(config)?;
     let train = stage.lessons(config)?;
     let val = stage.bank(config, Split::Val, None)?;
-    for (split, bank) in [("train", &train), ("val", &val)] {
-        if bank.is_empty() {
-            let name = &stage.dataset().name;
-            anyhow::bail!("{name}: the split `{split}` has no usable sample; `balgrad check` says why");
-        }
+    for (split, bank) in [(Split::Train, &train), (Split::Val, &val)] {
+        stage.need(split, bank)?;
     }
     // Known from the index alone: no sample of the test split is looked at before the end.
     if stage.dataset().indices(Split::Test).is_empty() {
