@@ -93,7 +93,20 @@ fn linear() {
             check_gradients(op, inputs);
         }
     }
-    check_threads(with, &[values(1, &[700, 96]), values(2, &[200, 96]), values(3, &[200])]);
+    // Cut by rows, by columns, with a last tile of one, beside a side at which `gemm` changes its ways, and hardly at all.
+    let sizes = [
+        (700, 96, 200),
+        (64, 1030, 256),
+        (161, 700, 31),
+        (81, 1500, 65),
+        (1, 3000, 900),
+        (3, 5000, 400),
+        (900, 3, 401),
+        (4, 999, 1300),
+    ];
+    for (rows, inner, out) in sizes {
+        check_threads(with, &[values(1, &[rows, inner]), values(2, &[out, inner]), values(3, &[out])]);
+    }
     // A transposed weight is read as it is seen.
     let (x, w) = (values(1, &[3, 4]), values(2, &[4, 5]));
     let turned = kernels::linear(&x, &w.t().unwrap(), None).unwrap();

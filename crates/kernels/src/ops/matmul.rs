@@ -2,6 +2,7 @@
 
 use super::real::Real;
 use gemm::Parallelism;
+use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// A strided view of a matrix: element (i, j) is `data[i * row + j * column]`.
@@ -40,6 +41,11 @@ impl<'a, T> Matrix<'a, T> {
     /// The transpose, of the same data.
     pub(super) fn t(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
+    }
+
+    /// The `rows` rows from `first` on.
+    fn rows_from(self, first: usize, rows: usize) -> Self {
+        Self::strided(&self.data[first * self.row..], rows, self.columns, self.row, self.column)
     }
 }
 
@@ -92,6 +98,20 @@ fn uninit<T: Real>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) }
 }
 
+/// Multiplications under which a product is not worth a second thread.
+const WORTH_A_THREAD: usize = 1 << 19;
+
+/// Rows or columns of a tile; the pieces of a product are of whole tiles.
+const TILE: usize = 16;
+
+/// Tiles of a piece, at least, and how long its other side must be. Up to 64 rows and columns, and up to 256 elements, `gemm`
+/// sums in another order: a piece is larger, its last tile cut short or not, so it has the bits of the whole.
+const PIECE: usize = 5;
+const NARROW: usize = 4;
+
+/// Cuts the wider side of the result into a piece for each thread; `gemm` itself would pack an operand on one thread while
+/// the others wait.
+///
 /// # Safety
 /// `out` must be initialised if it is `read`.
 unsafe fn run<T: Real>(
@@ -108,16 +128,66 @@ unsafe fn run<T: Real>(
         return;
     }
     assert!(stride >= b.columns && (a.rows - 1) * stride + b.columns <= out.len(), "destination of a product");
-    let workers = if threads { rayon::current_num_threads() } else { 1 };
+    let worth = threads && a.rows * b.columns * a.columns >= WORTH_A_THREAD;
+    let workers = if worth { rayon::current_num_threads() } else { 1 };
+    let by_rows = a.rows > b.columns;
+    let (narrow, wide) = if by_rows { (b.columns, a.rows) } else { (a.rows, b.columns) };
+    let tiles = wide.div_ceil(TILE);
+    let pieces = if narrow < NARROW { 1 } else { workers.min(tiles / PIECE).max(1) };
+    let start = |piece: usize| (TILE * (tiles * piece / pieces)).min(wide);
+    let out = Destination(out.as_mut_ptr().cast::<T>());
+    let piece = |i: usize| {
+        let (first, len) = (start(i), start(i + 1) - start(i));
+        let (a, b, offset) = match by_rows {
+            true => (a.rows_from(first, len), b, first * stride),
+            false => (a, b.t().rows_from(first, len).t(), first),
+        };
+        // SAFETY: `first` lies in the destination, as the bounds above say; pieces are disjoint.
+        unsafe { product(out.at(offset), stride, read, scale, a, b, workers / pieces) }
+    };
+    if pieces == 1 {
+        piece(0);
+    } else {
+        (0..pieces).into_par_iter().with_max_len(1).for_each(piece);
+    }
+}
+
+/// Where a product is written, for pieces on several threads.
+struct Destination<T>(*mut T);
+
+// SAFETY: the pieces of `run` write disjoint elements.
+unsafe impl<T: Send> Sync for Destination<T> {}
+
+impl<T> Destination<T> {
+    /// # Safety
+    /// `offset` must lie within the destination.
+    unsafe fn at(&self, offset: usize) -> *mut T {
+        // SAFETY: the caller's condition.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// # Safety
+/// From `out` on there must be `a.rows` rows of `b.columns` elements, `stride` apart, that nothing else reads or writes;
+/// initialised, if they are `read`.
+unsafe fn product<T: Real>(
+    out: *mut T,
+    stride: usize,
+    read: bool,
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    workers: usize,
+) {
     let parallelism = if workers > 1 { Parallelism::Rayon(workers) } else { Parallelism::None };
-    // SAFETY: the views were checked against their data when they were made and the destination just above; all three are live
-    // for the call, and the destination is borrowed mutably, so it overlaps no operand.
+    // SAFETY: the views were checked against their data when they were made, the destination is the caller's to vouch for; all
+    // three are live for the call.
     unsafe {
         gemm::gemm(
             a.rows,
             b.columns,
             a.columns,
-            out.as_mut_ptr().cast::<T>(),
+            out,
             1,
             stride as isize,
             read,
