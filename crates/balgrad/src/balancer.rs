@@ -2,7 +2,8 @@
 
 use balgrad_kernels::{add_noise, blend, gram};
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Tensor, Var};
+use candle_core::{Device, Error, Result, Tensor, Var};
+use rayon::prelude::*;
 
 use crate::methods::{GramScope, Objective};
 use crate::{
@@ -211,7 +212,8 @@ impl Balancer {
         early: Option<Mix>,
         outputs: &Outputs,
     ) -> Result<(GradStore, Mix)> {
-        let mut stores = objectives.iter().map(|o| o.loss.backward()).collect::<Result<Vec<_>>>()?;
+        let device = outputs.fused.device();
+        let mut stores = each(device, objectives, |o| o.loss.backward())?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let tensors = places(block, outputs);
@@ -221,39 +223,41 @@ impl Balancer {
         let mix = match early {
             Some(mix) => mix,
             None => {
-                let grams = self.blocks.iter().zip(&rows_of).map(|(block, rows)| {
-                    let wanted = self.needs.gram == GramScope::All || matches!(block.role, Role::Tower(_));
+                let blocks: Vec<_> = self.blocks.iter().zip(&rows_of).collect();
+                let all = self.needs.gram == GramScope::All;
+                let grams = each(device, &blocks, |(block, rows)| {
+                    let wanted = all || matches!(block.role, Role::Tower(_));
                     if wanted { block_gram(block, rows, outputs) } else { Ok(Vec::new()) }
-                });
-                let grams = grams.collect::<Result<Vec<_>>>()?;
+                })?;
                 self.mix(losses, &grams, outputs.modalities())?
             }
         };
         if mix.noise != 0.0 && !outputs.taps.is_empty() {
             return Err(Error::Msg("noise wants whole gradients: leave `Outputs::taps` empty".into()));
         }
-        let mut blended = Vec::with_capacity(self.blocks.len());
-        for (b, rows) in rows_of.into_iter().enumerate() {
-            let coefficients = &mix.coefficients[b];
+        let numbered: Vec<_> = rows_of.into_iter().enumerate().collect();
+        let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
+        let blended = each(device, &numbered, |(b, rows)| {
+            let (b, coefficients) = (*b, &mix.coefficients[*b]);
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
             let weighed = rows.iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
             let (weighed, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
                 weighed.map(|(r, c)| (r.as_slice(), *c)).unzip();
             let mut gradient = match (weighed.as_slice(), coefficients.as_slice()) {
-                ([], _) => vec![None; places(&self.blocks[b], outputs).len()],
+                ([], _) => vec![None; places(&blocks[b], outputs).len()],
                 ([row], [1.0]) => row.to_vec(),
                 _ => blend(&weighed, &coefficients)?,
             };
-            if mix.noise != 0.0 && matches!(self.blocks[b].role, Role::Tower(_)) {
+            if mix.noise != 0.0 && matches!(blocks[b].role, Role::Tower(_)) {
                 // Of the size of the first objective's gradient.
                 for (i, (g, like)) in gradient.iter_mut().zip(rows.first().into_iter().flatten()).enumerate() {
                     if let (Some(g), Some(like)) = (g.as_mut(), like) {
-                        *g = add_noise(g, like, mix.noise, self.seed, [i as u32, b as u32, self.step as u32])?;
+                        *g = add_noise(g, like, mix.noise, seed, [i as u32, b as u32, step as u32])?;
                     }
                 }
             }
-            blended.push(gradient);
-        }
+            Ok(gradient)
+        })?;
         Ok((self.collect(blended, outputs)?, mix))
     }
 
@@ -297,6 +301,7 @@ impl Balancer {
     fn collect(&self, blended: Vec<Vec<Option<Tensor>>>, outputs: &Outputs) -> Result<GradStore> {
         let mut store = GradStore::default();
         let mut cotangents: Option<Tensor> = None;
+        let mut factors = Vec::new();
         for (block, gradient) in self.blocks.iter().zip(blended) {
             if let (Role::Tower(m), Some(_)) = (block.role, &outputs.leaves) {
                 if let Some(Some(g)) = gradient.into_iter().next() {
@@ -311,16 +316,16 @@ impl Balancer {
             let found = places(block, outputs).into_iter().zip(gradient).filter_map(|(place, g)| Some((place, g?)));
             for (place, g) in found {
                 match outputs.taps.iter().find(|tap| tap.leaf.id() == place.id()) {
+                    Some(tap) => factors.push((tap, g)),
                     None => {
                         store.insert(&place, g);
                     }
-                    Some(tap) => {
-                        for (var, g) in tap.gradients(&g)? {
-                            store.insert(var, g);
-                        }
-                    }
                 }
             }
+        }
+        let of_taps = each(outputs.fused.device(), &factors, |(tap, factor)| tap.gradients(factor))?;
+        for (var, g) in of_taps.into_iter().flatten() {
+            store.insert(var, g);
         }
         if let Some(cotangents) = cotangents {
             let mut through = cotangents.backward()?;
@@ -362,6 +367,12 @@ fn block_gram(block: &Block, rows: &[Vec<Option<Tensor>>], outputs: &Outputs) ->
         tap.add_gram(&factors, &mut sums)?;
     }
     Ok(sums)
+}
+
+/// `f` of each item, in order; on the CPU on several threads, each of which does more between two meetings than inside one
+/// operation.
+fn each<T: Sync, R: Send>(device: &Device, items: &[T], f: impl Fn(&T) -> Result<R> + Sync + Send) -> Result<Vec<R>> {
+    if device.is_cpu() { items.par_iter().with_max_len(1).map(f).collect() } else { items.iter().map(f).collect() }
 }
 
 fn all_equal(rows: &[Vec<f64>]) -> bool {

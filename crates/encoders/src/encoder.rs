@@ -25,8 +25,17 @@ impl Input {
     /// # Errors
     /// If the tensor has no dimensions.
     pub fn batch(&self) -> Result<usize> {
+        self.tensor().dim(0)
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> &Device {
+        self.tensor().device()
+    }
+
+    fn tensor(&self) -> &Tensor {
         match self {
-            Self::Pixels(x) | Self::Features(x) | Self::Tokens { ids: x, .. } => x.dim(0),
+            Self::Pixels(x) | Self::Features(x) | Self::Tokens { ids: x, .. } => x,
         }
     }
 

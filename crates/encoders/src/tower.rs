@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::fusion::{Fusion, FusionShape, fusion};
@@ -129,9 +130,7 @@ impl TwoTower {
     /// # Errors
     /// As for [`forward`](Self::forward).
     pub fn embed(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
-        self.check(inputs.len())?;
-        let embed = |(tower, input): (&Tower, &Input)| tower.embed.forward(&tower.encoder.forward(input)?);
-        self.towers.iter().zip(inputs).map(embed).collect()
+        self.each(inputs, |tower, input| tower.embed.forward(&tower.encoder.forward(input)?))
     }
 
     /// The embeddings `z_m`, with the graph cut after the first layer of each `h_m` before which nothing learns; `None`
@@ -140,9 +139,18 @@ impl TwoTower {
     /// # Errors
     /// As for [`forward`](Self::forward).
     pub fn embed_cut(&self, inputs: &[Input]) -> Result<Vec<(Tensor, Option<FirstLayer>)>> {
+        self.each(inputs, |tower, input| tower.embed.forward_cut(&tower.encoder.forward(input)?))
+    }
+
+    /// `f` of each tower and its input, in order; on the CPU the towers share the threads.
+    fn each<R: Send>(&self, inputs: &[Input], f: impl Fn(&Tower, &Input) -> Result<R> + Sync) -> Result<Vec<R>> {
         self.check(inputs.len())?;
-        let embed = |(tower, input): (&Tower, &Input)| tower.embed.forward_cut(&tower.encoder.forward(input)?);
-        self.towers.iter().zip(inputs).map(embed).collect()
+        let of = |(tower, input): (&Tower, &Input)| f(tower, input);
+        if inputs.iter().all(|input| input.device().is_cpu()) {
+            self.towers.par_iter().zip(inputs).with_max_len(1).map(of).collect()
+        } else {
+            self.towers.iter().zip(inputs).map(of).collect()
+        }
     }
 
     /// All logits from the embeddings `z_m`.
