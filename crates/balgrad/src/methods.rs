@@ -252,7 +252,7 @@ pub struct Rehearsal {
 }
 
 impl Needs {
-    /// Whether a model should show its first layers as [`Tap`](crate::Tap)s: several objectives meet in the towers, and
+    /// Whether a model should show linear layers of its towers as [`Tap`](crate::Tap)s: several objectives meet in the towers, and
     /// the graph is not cut further up.
     pub fn wants_taps(&self) -> bool {
         self.gram != GramScope::None && !self.leaves

@@ -56,7 +56,7 @@ pub struct Outputs {
     /// Where the graph was cut: variables that hold the embeddings' values and that `fused`, `own`, … were
     /// computed from, so that a balancing step costs one pass through the towers (representation scope).
     pub leaves: Option<Vec<Var>>,
-    /// First layers whose gradients are wanted as factors; none where the graph was cut at the embeddings.
+    /// Layers whose gradients are wanted as factors; none where the graph was cut at the embeddings.
     pub taps: Vec<Tap>,
 }
 

@@ -1,9 +1,9 @@
-//! Taps: a tower's first layer, whose gradients are kept as factors until they are blended.
+//! Taps: linear layers of a tower whose gradients are kept as factors until they are blended.
 
 use balgrad_kernels::gram;
 use candle_core::{Result, Tensor, Var};
 
-/// A linear layer `Y = X Wᵀ + b` on inputs that need no gradient, with the graph cut at its output.
+/// A linear layer `Y = X Wᵀ + b` whose weight and bias are not in the graph.
 ///
 /// The gradient of objective `i` is `D_iᵀ X` for the weight and the column sums of `D_i` for the bias, where
 /// `D_i = ∂L_i/∂Y`. So every inner product that a Gram matrix needs is that of `D_i` and `(X Xᵀ + 1) D_j`, and one weight
@@ -12,7 +12,8 @@ use candle_core::{Result, Tensor, Var};
 pub struct Tap {
     /// `X`, `[batch, inputs]`.
     pub input: Tensor,
-    /// The layer's output `Y`, `[batch, outputs]`: all that follows was computed from this variable.
+    /// `[batch, outputs]`, the variable whose gradient is `∂L/∂Y`: all that follows was computed from it. `Y` itself where
+    /// nothing before the layer learns; where something does, zeros that were added to `Y`.
     pub leaf: Var,
     /// `W`, `[outputs, inputs]`: the variable of a block.
     pub weight: Tensor,

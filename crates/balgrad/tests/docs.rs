@@ -45,8 +45,8 @@ fn answer(entry: &Entry) -> &'static str {
 fn index() -> String {
     let mut out = String::from(
         "# Methods\n\nEach has a page, written by a test from the table of methods and from the first lines of its file in \
-         `crates/balgrad/src/methods/`. Cost counts forward and backward passes a step, and a test counts with it; a first \
-         layer on frozen features is differentiated once, whatever the number of objectives. Settings go under `method.`, \
+         `crates/balgrad/src/methods/`. Cost counts forward and backward passes a step, and a test counts with it; a linear \
+         layer of `h_m` that the batch allows it is differentiated once, whatever the number of objectives. Settings go under `method.`, \
          as in `--set method.share=loss`. What public code of these methods gets wrong stands in \
          [Faults seen elsewhere](faults.md).\n\n\
          | method | what it does | cost | answers with | source |\n|---|---|---|---|---|\n",

@@ -1,4 +1,4 @@
-//! First layers as taps: the same mix and the same gradient as from whole gradients.
+//! Layers as taps: the same mix and the same gradient as from whole gradients.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -57,7 +57,17 @@ impl Model {
                 let (weight, bias) = (weight.clone(), Some(bias.clone()));
                 taps.push(Tap { input: self.x[m].clone(), leaf, weight, bias });
             }
-            let embedding = hidden.tanh()?.matmul(&self.var(&format!("{m}.second.weight")).t()?)?;
+            let (hidden, second) = (hidden.tanh()?, self.var(&format!("{m}.second.weight")));
+            // Where something before the layer learns, the leaf is added to what it gives.
+            let embedding = if tap {
+                let product = hidden.matmul(&second.detach().t()?)?;
+                let leaf = Var::zeros(product.shape(), product.dtype(), &Device::Cpu)?;
+                let sum = (product + leaf.as_tensor())?;
+                taps.push(Tap { input: hidden.detach(), leaf, weight: second.clone(), bias: None });
+                sum
+            } else {
+                hidden.matmul(&second.t()?)?
+            };
             own.push(embedding.matmul(&self.var(&format!("{m}.own.weight")).t()?)?);
             embeddings.push(embedding);
         }

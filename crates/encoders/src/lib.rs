@@ -24,7 +24,7 @@ pub use features::{
     CacheKey, CachedFeatures, Descriptor, FeatureCache, FeatureWriter, Featurizer, NGrams, Standardizer,
 };
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
-pub use head::{EmbeddingHead, FirstLayer, HeadForm};
+pub use head::{CutLayer, EmbeddingHead, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
 pub use pretrained::{HubSettings, ModelFiles, hub_dataset};

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::fusion::{Fusion, FusionShape, fusion};
-use crate::head::{EmbeddingHead, FirstLayer, HeadForm};
+use crate::head::{CutLayer, EmbeddingHead, HeadForm};
 use crate::layers::Linear;
 use crate::{Encoder, Error, Input, Parameters};
 
@@ -133,12 +133,11 @@ impl TwoTower {
         self.each(inputs, |tower, input| tower.embed.forward(&tower.encoder.forward(input)?))
     }
 
-    /// The embeddings `z_m`, with the graph cut after the first layer of each `h_m` before which nothing learns; `None`
-    /// for a tower that was not cut.
+    /// The embeddings `z_m`, each with those layers of its `h_m` that were left out of the graph.
     ///
     /// # Errors
     /// As for [`forward`](Self::forward).
-    pub fn embed_cut(&self, inputs: &[Input]) -> Result<Vec<(Tensor, Option<FirstLayer>)>> {
+    pub fn embed_cut(&self, inputs: &[Input]) -> Result<Vec<(Tensor, Vec<CutLayer>)>> {
         self.each(inputs, |tower, input| tower.embed.forward_cut(&tower.encoder.forward(input)?))
     }
 

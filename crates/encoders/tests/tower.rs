@@ -62,6 +62,35 @@ fn own_heads_touch_their_own_tower_alone() -> Result<()> {
 }
 
 #[test]
+fn layers_that_are_cut_out_leave_factors_of_their_gradients() -> Result<()> {
+    let (tower, parameters, inputs) = model("concat", 3);
+    let whole = scalar(&Tensor::cat(&tower.embed(&inputs)?, 1)?)?;
+    let (embeddings, cut): (Vec<_>, Vec<_>) = tower.embed_cut(&inputs)?.into_iter().unzip();
+    let parts = scalar(&Tensor::cat(&embeddings, 1)?)?;
+    assert!(distance(&whole, &parts) < 1e-15);
+    let (whole, parts) = (whole.backward()?, parts.backward()?);
+    // Two layers of each MLP, and the linear one.
+    let cut: Vec<_> = cut.into_iter().flatten().collect();
+    assert_eq!(cut.len(), 5);
+    for layer in &cut {
+        let factor = parts.get(&layer.leaf).unwrap();
+        assert!(parts.get(&layer.weight).is_none());
+        let weight = factor.t()?.matmul(&layer.input)?;
+        assert!(distance(&weight, whole.get(&layer.weight).unwrap()) < 1e-12);
+        let bias = factor.sum(0)?;
+        assert!(distance(&bias, whole.get(layer.bias.as_ref().unwrap()).unwrap()) < 1e-12);
+    }
+    // What stays in the graph has the gradient that it had.
+    for (_, var) in parameters.all().iter().filter(|(name, _)| name.contains(".norm.")) {
+        assert!(distance(parts.get(var).unwrap(), whole.get(var).unwrap()) < 1e-12);
+    }
+    // In a large batch, factors are longer than what they stand for.
+    let many: Vec<Input> = (0..3).map(|m| Input::Features(pattern((40, 5 + m)))).collect();
+    assert!(tower.embed_cut(&many)?.iter().all(|(_, cut)| cut.is_empty()));
+    Ok(())
+}
+
+#[test]
 fn slices_sum_to_the_fused_logits() -> Result<()> {
     for fusion in ["concat", "add", "cosine"] {
         let (tower, _, inputs) = model(fusion, 3);

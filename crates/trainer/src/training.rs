@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
-use balgrad_encoders::{Augment, BlockRole, EncoderKind, Expects, FirstLayer, Input, Parameters, TwoTower, encoder};
+use balgrad_encoders::{Augment, BlockRole, CutLayer, EncoderKind, Expects, Input, Parameters, TwoTower, encoder};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
 use candle_core::{Device, Tensor, Var};
 use rand::SeedableRng;
@@ -441,9 +441,9 @@ fn role(model: &TwoTower, parameter: &str) -> Role {
 pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Result<Outputs> {
     let mut taps = Vec::new();
     let embeddings = if needs.wants_taps() {
-        let (embeddings, first): (Vec<_>, Vec<_>) = model.embed_cut(inputs)?.into_iter().unzip();
-        let tap = |FirstLayer { input, output, weight, bias }| Tap { input, leaf: output, weight, bias };
-        taps.extend(first.into_iter().flatten().map(tap));
+        let (embeddings, cut): (Vec<_>, Vec<_>) = model.embed_cut(inputs)?.into_iter().unzip();
+        let tap = |CutLayer { input, leaf, weight, bias }| Tap { input, leaf, weight, bias };
+        taps.extend(cut.into_iter().flatten().map(tap));
         embeddings
     } else {
         model.embed(inputs)?
