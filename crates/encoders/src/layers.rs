@@ -48,6 +48,14 @@ impl Linear {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// `residual + act(x) Wᵀ + b`, with GELU before the layer or nothing.
+    pub(crate) fn forward_onto(&self, residual: &Tensor, x: &Tensor, gelu: bool) -> Result<Tensor> {
+        match &self.bias {
+            Some(bias) => ops::residual_linear(residual, x, gelu, &self.weight, bias),
+            None => residual + self.forward(&if gelu { ops::gelu(x)? } else { x.clone() })?,
+        }
+    }
+
     /// The weight, `[outputs, inputs]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight

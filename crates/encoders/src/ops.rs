@@ -4,5 +4,6 @@
 //! everything in this crate goes through here instead.
 
 pub(crate) use balgrad_kernels::{
-    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, max_pool2d, softmax,
+    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, max_pool2d,
+    residual_linear, softmax,
 };

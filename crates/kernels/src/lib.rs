@@ -22,7 +22,7 @@ pub use mapped::MappedFile;
 pub use noise::add_noise;
 pub use ops::{
     Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, log_softmax,
-    max_pool2d, softmax,
+    max_pool2d, residual_linear, softmax,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
 pub use process::{keep_freed_memory, rest_candle_pool};

@@ -116,6 +116,36 @@ fn linear() {
 }
 
 #[test]
+fn residual_linear() {
+    for with_gelu in [false, true] {
+        let op: Op<'_> = &|x| kernels::residual_linear(&x[0], &x[1], with_gelu, &x[2], &x[3]);
+        let plain: Op<'_> = &|x| {
+            let a = if with_gelu { x[1].gelu_erf()? } else { x[1].clone() };
+            let y = a.reshape(((), x[2].dim(1)?))?.matmul(&x[2].t()?)?.broadcast_add(&x[3])?;
+            &x[0] + y.reshape(x[0].shape())?
+        };
+        for (lead, inner, out) in [(vec![3], 4, 5), (vec![2, 3], 17, 9), (vec![1], 1, 1)] {
+            let shape = |last: usize| [lead.as_slice(), &[last]].concat();
+            let inputs =
+                [values(1, &shape(out)), values(2, &shape(inner)), values(3, &[out, inner]), values(4, &[out])];
+            check_values(op, plain, &inputs);
+            check_gradients(op, &inputs);
+        }
+        let inputs = [values(1, &[700, 200]), values(2, &[700, 96]), values(3, &[200, 96]), values(4, &[200])];
+        check_threads(op, &inputs);
+        // A residual that nothing learns from, and an input that is not tracked.
+        let (w, b) = (Var::from_tensor(&inputs[2]).unwrap(), Var::from_tensor(&inputs[3]).unwrap());
+        let y = kernels::residual_linear(&inputs[0], &inputs[1], with_gelu, &w, &b).unwrap();
+        let grads = loss(&y).backward().unwrap();
+        assert!(grads.get(&w).is_some() && grads.get(&b).is_some());
+        assert!(grads.get(&inputs[0]).is_none() && grads.get(&inputs[1]).is_none());
+    }
+    let (r, x, w, b) = (values(1, &[3, 2]), values(2, &[4, 5]), values(3, &[2, 5]), values(4, &[2]));
+    let error = kernels::residual_linear(&r, &x, false, &w, &b).unwrap_err().to_string();
+    assert!(error.contains("[4, 5]") && error.contains("[3, 2]"), "{error}");
+}
+
+#[test]
 fn untracked_inputs_get_no_gradient() {
     let (x, w) = (values(1, &[3, 4]), Var::from_tensor(&values(2, &[5, 4])).unwrap());
     let grads = loss(&kernels::linear(&x, &w, Some(&values(3, &[5]))).unwrap()).backward().unwrap();

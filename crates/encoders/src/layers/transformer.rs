@@ -114,17 +114,18 @@ impl Block {
     pub(crate) fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         match self.norm {
             NormPlace::Before => {
-                let x = (x + self.attend(&self.attention_norm.forward(x)?, mask)?)?;
-                &x + self.mlp(&self.mlp_norm.forward(&x)?)?
+                let x = self.attend(x, &self.attention_norm.forward(x)?, mask)?;
+                self.mlp(&x, &self.mlp_norm.forward(&x)?)
             }
             NormPlace::After => {
-                let x = self.attention_norm.forward(&(x + self.attend(x, mask)?)?)?;
-                self.mlp_norm.forward(&(&x + self.mlp(&x)?)?)
+                let x = self.attention_norm.forward(&self.attend(x, x, mask)?)?;
+                self.mlp_norm.forward(&self.mlp(&x, &x)?)
             }
         }
     }
 
-    fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    /// `residual` and what attention makes of `x`.
+    fn attend(&self, residual: &Tensor, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (b, t, width) = x.dims3()?;
         let size = width / self.heads;
         // One product makes queries, keys and values.
@@ -134,11 +135,16 @@ impl Block {
         let bias = Tensor::cat(&layers.map(|layer| layer.bias().unwrap_or(&none)), 0)?;
         let qkv = ops::linear(x, &weight, Some(&bias))?.reshape((b, t, 3, self.heads, size))?;
         let mixed = ops::attention(&qkv, mask, 1.0 / (size as f64).sqrt())?;
-        self.output.forward(&mixed.reshape((b, t, width))?)
+        self.output.forward_onto(residual, &mixed.reshape((b, t, width))?, false)
     }
 
-    fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.forward(&self.activation.forward(&self.up.forward(x)?)?)
+    /// `residual` and what the MLP makes of `x`.
+    fn mlp(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let hidden = self.up.forward(x)?;
+        match self.activation {
+            Activation::Gelu => self.down.forward_onto(residual, &hidden, true),
+            other => self.down.forward_onto(residual, &other.forward(&hidden)?, false),
+        }
     }
 }
 

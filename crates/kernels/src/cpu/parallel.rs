@@ -30,6 +30,30 @@ pub(crate) unsafe fn build<T: Copy + Send>(
     unsafe { build_and_map(len, chunk, threads, fill) }.0
 }
 
+/// As [`build`], of as many elements as `beside` has; `fill` may change the chunk of those.
+///
+/// # Safety
+/// `fill` must write every element of the second slice it is given.
+pub(crate) unsafe fn build_beside<T: Copy + Send>(
+    beside: &mut [T],
+    chunk: usize,
+    threads: bool,
+    fill: impl Fn(usize, &mut [T], &mut [MaybeUninit<T>]) + Sync + Send,
+) -> Vec<T> {
+    let len = beside.len();
+    let mut out: Vec<T> = Vec::with_capacity(len);
+    let pieces = beside.chunks_mut(chunk).zip(out.spare_capacity_mut()[..len].chunks_mut(chunk));
+    let mut pieces: Vec<_> = pieces.collect();
+    for_chunks(&mut pieces, 1, threads, |i, piece| {
+        for (beside, out) in piece {
+            fill(i * chunk, beside, out);
+        }
+    });
+    // SAFETY: the chunks cover `0..len`, and the caller's `fill` has written each of them.
+    unsafe { out.set_len(len) };
+    out
+}
+
 /// As [`build`], and with what `fill` returned for each chunk, in order.
 ///
 /// # Safety

@@ -59,9 +59,9 @@ impl CustomOp1 for Gelu {
     }
 }
 
-struct Forward<'a, T> {
-    x: &'a [T],
-    out: &'a mut [MaybeUninit<T>],
+pub(super) struct Forward<'a, T> {
+    pub(super) x: &'a [T],
+    pub(super) out: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> Kernel for Forward<'_, T> {

@@ -7,7 +7,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 
 /// With a BLAS linked in, its matrix product is the faster one.
-const OWN_PRODUCT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
+pub(super) const OWN_PRODUCT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
 /// `x weightᵀ + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
 ///
@@ -50,7 +50,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     product.reshape(out_shape(x.shape(), out))
 }
 
-fn out_shape(x: &Shape, out: usize) -> Shape {
+pub(super) fn out_shape(x: &Shape, out: usize) -> Shape {
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = out;
@@ -116,7 +116,7 @@ impl Linear {
     }
 }
 
-fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, len: usize) -> Vec<T> {
+pub(super) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, len: usize) -> Vec<T> {
     // SAFETY: there is one chunk, of all elements, and `multiply` writes each of them.
     unsafe { parallel::build(len, len, false, |_, out| multiply(out, T::one(), a, b, true)) }
 }

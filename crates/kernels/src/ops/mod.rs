@@ -17,6 +17,7 @@ mod matmul;
 mod patches;
 mod pool;
 mod real;
+mod residual_linear;
 mod softmax;
 mod window;
 
@@ -29,6 +30,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use pool::max_pool2d;
+pub use residual_linear::residual_linear;
 pub use softmax::{log_softmax, softmax};
 pub use window::Window;
 
