@@ -33,7 +33,25 @@ pub(crate) trait Simd {
 
     /// `a · b + c` with the product rounded first.
     fn multiply_then_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+
+    /// Copies whole lines past the caches, which need not read first what will be overwritten. Call [`drain`](Self::drain) before
+    /// another thread may look.
+    ///
+    /// # Safety
+    /// `to` must be on a multiple of [`LINE`] bytes, and `lines` of that size free to be written there.
+    unsafe fn stream<const N: usize>(lines: &[Line; N], to: *mut Line);
+
+    /// Waits for what was streamed.
+    fn drain();
 }
+
+/// Bytes that a processor moves to and from memory at a time.
+pub(crate) const LINE: usize = 64;
+
+/// That many bytes, some floats.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [std::mem::MaybeUninit<u8>; LINE]);
 
 /// Runs a kernel with the widest instruction set of this machine.
 #[inline]
@@ -88,11 +106,20 @@ impl Simd for Portable {
     fn multiply_then_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
         std::array::from_fn(|l| a[l] * b[l] + c[l])
     }
+
+    #[inline(always)]
+    unsafe fn stream<const N: usize>(lines: &[Line; N], to: *mut Line) {
+        // SAFETY: the caller's condition.
+        unsafe { std::ptr::copy_nonoverlapping(lines.as_ptr(), to, N) }
+    }
+
+    #[inline(always)]
+    fn drain() {}
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernel, LANES, Simd};
+    use super::{Kernel, LANES, LINE, Line, Simd};
     use std::arch::x86_64::*;
 
     pub(super) fn has_avx512() -> bool {
@@ -120,7 +147,7 @@ mod x86 {
     /// The methods of an instruction set whose vectors hold `$width` f64. Each is called from inside `run` alone, which is inlined
     /// where the set's features were found; the arrays hold [`LANES`] values, which is what the loads and stores touch.
     macro_rules! instruction_set {
-        ($Set:ident, $Vector:ty, $width:literal, $zero:ident, $convert:ident, $load_f32:ident, $load:ident, $store:ident, $fma:ident, $mul:ident, $add:ident) => {
+        ($Set:ident, $Vector:ty, $width:literal, $zero:ident, $convert:ident, $load_f32:ident, $load:ident, $store:ident, $fma:ident, $mul:ident, $add:ident, $stream:ident) => {
             struct $Set;
 
             impl Simd for $Set {
@@ -180,6 +207,24 @@ mod x86 {
                     }
                     c
                 }
+
+                #[inline(always)]
+                unsafe fn stream<const N: usize>(lines: &[Line; N], to: *mut Line) {
+                    const STEP: usize = size_of::<$Vector>();
+                    for v in 0..N * LINE / STEP {
+                        // SAFETY: the feature is there, see the macro; both sides are aligned to a line and N lines long.
+                        unsafe {
+                            let vector = lines.as_ptr().cast::<$Vector>().add(v).read();
+                            $stream(to.cast::<f64>().add(v * STEP / 8), vector);
+                        }
+                    }
+                }
+
+                #[inline(always)]
+                fn drain() {
+                    // SAFETY: part of SSE, which every x86-64 has.
+                    unsafe { _mm_sfence() };
+                }
             }
         };
     }
@@ -195,7 +240,8 @@ mod x86 {
         _mm512_storeu_pd,
         _mm512_fmadd_pd,
         _mm512_mul_pd,
-        _mm512_add_pd
+        _mm512_add_pd,
+        _mm512_stream_pd
     );
     instruction_set!(
         Avx2,
@@ -208,6 +254,7 @@ mod x86 {
         _mm256_storeu_pd,
         _mm256_fmadd_pd,
         _mm256_mul_pd,
-        _mm256_add_pd
+        _mm256_add_pd,
+        _mm256_stream_pd
     );
 }
