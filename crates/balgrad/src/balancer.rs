@@ -1,9 +1,8 @@
 //! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
 
-use balgrad_kernels::{add_noise, blend, gram};
+use balgrad_kernels::{add_noise, blend, gram, map_on};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Error, Result, Tensor, Var};
-use rayon::prelude::*;
+use candle_core::{Error, Result, Tensor, Var};
 
 use crate::methods::{GramScope, Objective};
 use crate::{
@@ -213,7 +212,7 @@ impl Balancer {
         outputs: &Outputs,
     ) -> Result<(GradStore, Mix)> {
         let device = outputs.fused.device();
-        let mut stores = each(device, objectives, |o| o.loss.backward())?;
+        let mut stores = map_on(device, objectives, |o| o.loss.backward())?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let tensors = places(block, outputs);
@@ -225,7 +224,7 @@ impl Balancer {
             None => {
                 let blocks: Vec<_> = self.blocks.iter().zip(&rows_of).collect();
                 let all = self.needs.gram == GramScope::All;
-                let grams = each(device, &blocks, |(block, rows)| {
+                let grams = map_on(device, &blocks, |(block, rows)| {
                     let wanted = all || matches!(block.role, Role::Tower(_));
                     if wanted { block_gram(block, rows, outputs) } else { Ok(Vec::new()) }
                 })?;
@@ -237,7 +236,7 @@ impl Balancer {
         }
         let numbered: Vec<_> = rows_of.into_iter().enumerate().collect();
         let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
-        let blended = each(device, &numbered, |(b, rows)| {
+        let blended = map_on(device, &numbered, |(b, rows)| {
             let (b, coefficients) = (*b, &mix.coefficients[*b]);
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
             let weighed = rows.iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
@@ -323,7 +322,7 @@ impl Balancer {
                 }
             }
         }
-        let of_taps = each(outputs.fused.device(), &factors, |(tap, factor)| tap.gradients(factor))?;
+        let of_taps = map_on(outputs.fused.device(), &factors, |(tap, factor)| tap.gradients(factor))?;
         for (var, g) in of_taps.into_iter().flatten() {
             store.insert(var, g);
         }
@@ -367,12 +366,6 @@ fn block_gram(block: &Block, rows: &[Vec<Option<Tensor>>], outputs: &Outputs) ->
         tap.add_gram(&factors, &mut sums)?;
     }
     Ok(sums)
-}
-
-/// `f` of each item, in order; on the CPU on several threads, each of which does more between two meetings than inside one
-/// operation.
-fn each<T: Sync, R: Send>(device: &Device, items: &[T], f: impl Fn(&T) -> Result<R> + Sync + Send) -> Result<Vec<R>> {
-    if device.is_cpu() { items.par_iter().with_max_len(1).map(f).collect() } else { items.iter().map(f).collect() }
 }
 
 fn all_equal(rows: &[Vec<f64>]) -> bool {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use balgrad_kernels::map_on;
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::fusion::{Fusion, FusionShape, fusion};
@@ -144,12 +144,9 @@ impl TwoTower {
     /// `f` of each tower and its input, in order; on the CPU the towers share the threads.
     fn each<R: Send>(&self, inputs: &[Input], f: impl Fn(&Tower, &Input) -> Result<R> + Sync) -> Result<Vec<R>> {
         self.check(inputs.len())?;
-        let of = |(tower, input): (&Tower, &Input)| f(tower, input);
-        if inputs.iter().all(|input| input.device().is_cpu()) {
-            self.towers.par_iter().zip(inputs).with_max_len(1).map(of).collect()
-        } else {
-            self.towers.iter().zip(inputs).map(of).collect()
-        }
+        let Some(first) = inputs.first() else { return Ok(Vec::new()) };
+        let pairs: Vec<_> = self.towers.iter().zip(inputs).collect();
+        map_on(first.device(), &pairs, |(tower, input)| f(tower, input))
     }
 
     /// All logits from the embeddings `z_m`.

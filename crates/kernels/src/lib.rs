@@ -13,6 +13,7 @@ mod noise;
 pub mod ops;
 pub mod optimizer;
 pub mod oracle;
+mod pool;
 mod process;
 mod rows;
 
@@ -25,5 +26,6 @@ pub use ops::{
     max_pool2d, residual_linear, softmax,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
+pub use pool::{map_on, run_on};
 pub use process::{keep_freed_memory, rest_candle_pool};
 pub use rows::Row;

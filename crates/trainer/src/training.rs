@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
 use balgrad_encoders::{Augment, BlockRole, CutLayer, EncoderKind, Expects, Input, Parameters, TwoTower, encoder};
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
 use candle_core::{Device, Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -38,7 +38,7 @@ pub struct Course<'a> {
     /// Its parameters.
     pub parameters: &'a Parameters,
     /// Makes the same model anew, with the values that its parameters started from.
-    pub fresh: &'a dyn Fn() -> Result<(Parameters, TwoTower)>,
+    pub fresh: &'a (dyn Fn() -> Result<(Parameters, TwoTower)> + Sync),
     /// The training split.
     pub train: &'a Bank,
     /// The validation split.
@@ -118,7 +118,7 @@ pub fn train(course: &Course<'_>, watcher: &mut dyn Watcher) -> Result<Progress>
             &reads,
             course.judge.device,
             |places, inputs| {
-                let loss = run.step(places, &inputs)?;
+                let loss = run_on(course.judge.device, || run.step(places, &inputs))?;
                 watcher.step(run.progress.step, run.total_steps, loss);
                 run.progress.seconds = before + started.elapsed().as_secs_f64();
                 out_of_time = budget > 0.0 && run.progress.seconds >= budget;

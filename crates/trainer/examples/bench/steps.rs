@@ -9,7 +9,7 @@ use balgrad_encoders::{
     BlockRole, Encoder, EncoderKind, Expects, HeadForm, HubSettings, Input, ModelConfig, ModelFiles, Parameters,
     Precomputed, ScratchShape, TowerConfig, TwoTower, encoder,
 };
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
 use balgrad_trainer::training::speak;
 use candle_core::{Device, Tensor};
 
@@ -119,11 +119,12 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
     let mut optimizer = Optimizer::new(named.into_iter().map(parameter).collect(), kind)?;
     let period = method.needs().refresh.max(1);
     let mut balancer = Balancer::new(method, blocks, 0).lasting(1000, 100);
-    let iterate = move || {
+    let mut iterate = move || {
         let outputs = speak(&model, &inputs, balancer.needs())?;
         let grads = balancer.backward(&outputs, &labels)?;
         optimizer.step(&grads, 1e-4, &|_| 1.0)?;
         Ok(())
     };
+    let iterate = move || run_on(&Device::Cpu, &mut iterate);
     Ok(Job { parameters: count, period, ..Job::on(count, iterate) })
 }
