@@ -1,6 +1,6 @@
 //! Taps: linear layers of a tower whose gradients are kept as factors until they are blended.
 
-use balgrad_kernels::gram;
+use balgrad_kernels::{factored_gram, linear_gradients};
 use candle_core::{Result, Tensor, Var};
 
 /// A linear layer `Y = X Wᵀ + b` whose weight and bias are not in the graph.
@@ -30,34 +30,14 @@ impl Tap {
 
     /// Adds the `k × k` inner products of the layer's gradients, from the factors `D_i`.
     pub(crate) fn add_gram(&self, factors: &[Option<Tensor>], sums: &mut [f64]) -> Result<()> {
-        let k = factors.len();
-        let mut between = self.input.matmul(&self.input.t()?)?;
-        if self.bias.is_some() {
-            between = (between + 1.0)?;
-        }
-        let seen = |d: &Option<Tensor>| d.as_ref().map(|d| between.matmul(d)).transpose();
-        let seen = factors.iter().map(seen).collect::<Result<Vec<_>>>()?;
-        let rows: Vec<&[Option<Tensor>]> = factors.iter().chain(&seen).map(std::slice::from_ref).collect();
-        let all = gram(&rows)?;
-        for i in 0..k {
-            for j in 0..=i {
-                // Equal but for rounding; halved so that the matrix is symmetric to the last bit.
-                let product = 0.5 * (all[i * 2 * k + k + j] + all[j * 2 * k + k + i]);
-                sums[i * k + j] += product;
-                if i != j {
-                    sums[j * k + i] += product;
-                }
-            }
-        }
+        let inner = factored_gram(&self.input, factors, self.bias.is_some())?;
+        sums.iter_mut().zip(inner).for_each(|(sum, inner)| *sum += inner);
         Ok(())
     }
 
     /// The gradients of weight and bias that a factor `D` stands for.
     pub(crate) fn gradients(&self, factor: &Tensor) -> Result<Vec<(&Tensor, Tensor)>> {
-        let mut out = vec![(&self.weight, factor.t()?.matmul(&self.input)?)];
-        if let Some(bias) = &self.bias {
-            out.push((bias, factor.sum(0)?));
-        }
-        Ok(out)
+        let (weight, bias) = linear_gradients(&self.input, factor)?;
+        Ok(std::iter::once((&self.weight, weight)).chain(self.bias.as_ref().map(|b| (b, bias))).collect())
     }
 }

@@ -22,8 +22,8 @@ pub use gram::gram;
 pub use mapped::MappedFile;
 pub use noise::add_noise;
 pub use ops::{
-    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, log_softmax,
-    max_pool2d, residual_linear, softmax,
+    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, factored_gram, gelu, layer_norm, linear,
+    linear_gradients, log_softmax, max_pool2d, residual_linear, softmax,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
 pub use pool::{map_on, run_on};

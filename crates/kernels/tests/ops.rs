@@ -5,7 +5,7 @@
 mod support;
 
 use balgrad_kernels as kernels;
-use candle_core::{D, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use support::{Op, check_gradients, check_threads, check_values, f64s, loss, values};
 
 fn plain_softmax(x: &Tensor) -> Result<Tensor> {
@@ -143,6 +143,52 @@ fn residual_linear() {
     let (r, x, w, b) = (values(1, &[3, 2]), values(2, &[4, 5]), values(3, &[2, 5]), values(4, &[2]));
     let error = kernels::residual_linear(&r, &x, false, &w, &b).unwrap_err().to_string();
     assert!(error.contains("[4, 5]") && error.contains("[3, 2]"), "{error}");
+}
+
+#[test]
+fn factors_stand_for_gradients() {
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let tensor = |seed: u64, shape: &[usize]| values(seed, shape).to_dtype(dtype).unwrap();
+        let (x, w, b) = (tensor(1, &[7, 19]), tensor(2, &[5, 19]), tensor(3, &[5]));
+        let (w, b) = (Var::from_tensor(&w).unwrap(), Var::from_tensor(&b).unwrap());
+        let factors = [Some(tensor(4, &[7, 5])), None, Some(tensor(5, &[7, 5])), Some(tensor(6, &[7, 5]))];
+        let tolerance = if dtype == DType::BF16 { 0.1 } else { 1e-5 };
+        let close = |a: f64, b: f64| assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{dtype:?}: {a} for {b}");
+        // The gradients of ⟨D, x wᵀ + b⟩ are those that D stands for.
+        let gradients = factors.each_ref().map(|factor| {
+            let factor = factor.as_ref()?;
+            let whole = (kernels::linear(&x, &w, Some(&b)).unwrap() * factor).unwrap().sum_all().unwrap();
+            let grads = whole.backward().unwrap();
+            let (weight, bias) = kernels::linear_gradients(&x, factor).unwrap();
+            let both = [(weight, grads.get(&w).unwrap()), (bias, grads.get(&b).unwrap())];
+            for (ours, theirs) in &both {
+                f64s(ours).into_iter().zip(f64s(theirs)).for_each(|(a, b)| close(a, b));
+            }
+            Some(both.map(|(ours, _)| f64s(&ours)))
+        });
+        for parts in [1, 2] {
+            let inner = kernels::factored_gram(&x, &factors, parts == 2).unwrap();
+            for i in 0..4 {
+                for j in 0..4 {
+                    let dot = |a: &[Vec<f64>; 2], b: &[Vec<f64>; 2]| -> f64 {
+                        a[..parts].concat().iter().zip(b[..parts].concat()).map(|(a, b)| a * b).sum()
+                    };
+                    let expected = gradients[i].as_ref().zip(gradients[j].as_ref()).map_or(0.0, |(a, b)| dot(a, b));
+                    close(inner[4 * i + j], expected);
+                    assert_eq!(inner[4 * i + j].to_bits(), inner[4 * j + i].to_bits());
+                }
+            }
+        }
+    }
+    let x = values(1, &[3, 4]);
+    for wrong in [values(2, &[4, 2]), values(2, &[3])] {
+        assert!(kernels::factored_gram(&x, &[Some(wrong.clone())], true).is_err());
+        assert!(kernels::linear_gradients(&x, &wrong).is_err());
+    }
+    // A batch of none has gradients of zero.
+    let (x, dy) = (x.narrow(0, 0, 0).unwrap(), values(2, &[3, 2]).narrow(0, 0, 0).unwrap());
+    assert_eq!(kernels::factored_gram(&x, &[Some(dy.clone())], true).unwrap(), [0.0]);
+    assert_eq!(f64s(&kernels::linear_gradients(&x, &dy).unwrap().0), [0.0; 8]);
 }
 
 #[test]
