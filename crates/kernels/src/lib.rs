@@ -13,9 +13,9 @@ mod noise;
 pub mod ops;
 pub mod optimizer;
 pub mod oracle;
-mod pool;
 mod process;
 mod rows;
+mod threads;
 
 pub use blend::blend;
 pub use gram::gram;
@@ -26,6 +26,6 @@ pub use ops::{
     linear_gradients, log_softmax, max_pool2d, residual_linear, softmax,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Parameter};
-pub use pool::{map_on, run_on};
 pub use process::{keep_freed_memory, rest_candle_pool};
 pub use rows::Row;
+pub use threads::{map_on, run_on};

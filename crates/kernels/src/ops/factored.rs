@@ -1,8 +1,8 @@
 //! Gradients of a linear layer that are kept as factors: `weight` has `dyᵀ x`, `bias` the sums over the rows of `dy`.
 
-use super::linear::{column_sums, product};
+use super::by_dtype;
+use super::linear::{column_sums, own_product, product};
 use super::matmul::Matrix;
-use super::{by_dtype, fused};
 use crate::cpu::element::Element;
 use crate::cpu::floats;
 use crate::cpu::simd::{Kernel, LANES, Simd, dispatch};
@@ -19,7 +19,7 @@ pub fn linear_gradients(x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
     if n != rows || x.dtype() != dy.dtype() {
         bail!("linear_gradients: x {:?} {:?} beside dy {:?} {:?}", x.dims(), x.dtype(), dy.dims(), dy.dtype());
     }
-    if !fused(x) {
+    if !own_product(x) {
         return Ok((dy.t()?.matmul(x)?, dy.sum(0)?));
     }
     let (x, dy) = (x.contiguous()?, dy.contiguous()?);
@@ -49,7 +49,8 @@ pub fn factored_gram(x: &Tensor, factors: &[Option<Tensor>], bias: bool) -> Resu
     if let Some((_, odd)) = factors.iter().find(|(_, f)| f.rank() != 2 || f.dims()[0] != n || f.dtype() != x.dtype()) {
         bail!("factored_gram: x {:?} {:?} beside {:?} {:?}", x.dims(), x.dtype(), odd.dims(), odd.dtype());
     }
-    let products = if fused(x) { fused_products(x, &factors, bias)? } else { composed_products(x, &factors, bias)? };
+    let products =
+        if own_product(x) { fused_products(x, &factors, bias)? } else { composed_products(x, &factors, bias)? };
     for (a, (i, _)) in factors.iter().enumerate() {
         for (b, (j, _)) in factors.iter().enumerate() {
             // Equal but for rounding; halved so that the matrix is symmetric to the last bit.

@@ -18,6 +18,28 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// `gelu(x)`.
+pub(super) fn gelu_of<T: Real>(x: &[T]) -> Vec<T> {
+    let threads = parallel::worth(8 * size_of_val(x));
+    // SAFETY: `Forward` writes each element of `out`.
+    unsafe {
+        parallel::build(x.len(), CHUNK, threads, |start, out| {
+            dispatch(Forward { x: &x[start..start + out.len()], out });
+        })
+    }
+}
+
+/// `gelu(x)`; `dx` is multiplied by the derivative.
+pub(super) fn gelu_and_gradient<T: Real>(x: &[T], dx: &mut [T]) -> Vec<T> {
+    let threads = parallel::worth(8 * size_of_val(x));
+    // SAFETY: `Both` writes each element of `out`.
+    unsafe {
+        parallel::build_beside(dx, CHUNK, threads, |start, dx, out| {
+            dispatch(Both { x: &x[start..start + out.len()], dx, out });
+        })
+    }
+}
+
 struct Gelu;
 
 impl CustomOp1 for Gelu {
@@ -28,14 +50,7 @@ impl CustomOp1 for Gelu {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let out = by_dtype!(self.name(), storage.dtype(), T => {
             let x = storage_floats::<T>(storage, layout)?;
-            let threads = parallel::worth(8 * size_of_val(x));
-            // SAFETY: `Forward` writes each element of `out`.
-            let out = unsafe {
-                parallel::build(x.len(), CHUNK, threads, |start, out| {
-                    dispatch(Forward { x: &x[start..start + out.len()], out });
-                })
-            };
-            <T as candle_core::WithDType>::to_cpu_storage_owned(out)
+            <T as candle_core::WithDType>::to_cpu_storage_owned(gelu_of(x))
         });
         Ok((out, layout.shape().clone()))
     }
@@ -59,9 +74,9 @@ impl CustomOp1 for Gelu {
     }
 }
 
-pub(super) struct Forward<'a, T> {
-    pub(super) x: &'a [T],
-    pub(super) out: &'a mut [MaybeUninit<T>],
+struct Forward<'a, T> {
+    x: &'a [T],
+    out: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> Kernel for Forward<'_, T> {
@@ -90,6 +105,25 @@ impl<T: Real> Kernel for Backward<'_, T> {
         for ((dx, &x), &dy) in self.dx.iter_mut().zip(self.x).zip(self.dy) {
             let (cdf, pdf) = x.gaussian::<S>();
             dx.write(dy * x.multiply_add::<S>(pdf, cdf));
+        }
+    }
+}
+
+struct Both<'a, T> {
+    x: &'a [T],
+    dx: &'a mut [T],
+    out: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Real> Kernel for Both<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for ((out, dx), &x) in self.out.iter_mut().zip(self.dx).zip(self.x) {
+            let (cdf, pdf) = x.gaussian::<S>();
+            out.write(x * cdf);
+            *dx *= x.multiply_add::<S>(pdf, cdf);
         }
     }
 }

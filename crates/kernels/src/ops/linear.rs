@@ -6,8 +6,10 @@ use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 
-/// With a BLAS linked in, its matrix product is the faster one.
-pub(super) const OWN_PRODUCT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
+/// Whether products with this tensor are computed here. With a BLAS linked in, its matrix product is the faster one.
+pub(super) fn own_product(x: &Tensor) -> bool {
+    !cfg!(any(feature = "mkl", feature = "accelerate")) && fused(x)
+}
 
 /// `x weightᵀ + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
 ///
@@ -34,7 +36,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             bias.map(Tensor::dtype)
         );
     }
-    if OWN_PRODUCT && fused(x) {
+    if own_product(x) {
         let (x, weight) = (x.contiguous()?, weight.contiguous()?);
         return match bias {
             Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Linear),

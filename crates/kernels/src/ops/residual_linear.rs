@@ -1,8 +1,8 @@
-use super::gelu::{Forward, gelu};
-use super::linear::{OWN_PRODUCT, column_sums, linear, out_shape, product};
+use super::gelu::{gelu, gelu_and_gradient, gelu_of};
+use super::linear::{column_sums, linear, out_shape, own_product, product};
 use super::matmul::{Matrix, add_product};
 use super::real::Real;
-use super::{CHUNK, by_dtype, fused, last_dim};
+use super::{by_dtype, last_dim};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{floats, parallel, storage_floats};
 use candle_core::backend::BackendStorage;
@@ -38,7 +38,7 @@ pub fn residual_linear(
     let all = [residual, x, weight, bias];
     let alike = all.iter().all(|t| t.dtype() == x.dtype());
     // Without a graph nothing is kept, and a copy of the weight would not pay.
-    if !(OWN_PRODUCT && fused(x) && alike && all.iter().any(|t| t.track_op())) {
+    if !(own_product(x) && alike && all.iter().any(|t| t.track_op())) {
         let x = if with_gelu { gelu(x)? } else { x.clone() };
         return residual + linear(&x, weight, Some(bias))?;
     }
@@ -131,46 +131,7 @@ impl CustomOp3 for ResidualLinear {
 
 impl ResidualLinear {
     fn activated<'a, T: Real>(&self, x: &'a [T]) -> Cow<'a, [T]> {
-        if !self.gelu {
-            return Cow::Borrowed(x);
-        }
-        let threads = parallel::worth(8 * size_of_val(x));
-        // SAFETY: `Forward` writes each element of `out`.
-        Cow::Owned(unsafe {
-            parallel::build(x.len(), CHUNK, threads, |start, out| {
-                dispatch(Forward { x: &x[start..start + out.len()], out });
-            })
-        })
-    }
-}
-
-/// `gelu(x)`; `dx` is multiplied by the derivative.
-fn gelu_and_gradient<T: Real>(x: &[T], dx: &mut [T]) -> Vec<T> {
-    let threads = parallel::worth(8 * size_of_val(x));
-    // SAFETY: `Both` writes each element of `out`.
-    unsafe {
-        parallel::build_beside(dx, CHUNK, threads, |start, dx, out| {
-            dispatch(Both { x: &x[start..start + out.len()], dx, out });
-        })
-    }
-}
-
-struct Both<'a, T> {
-    x: &'a [T],
-    dx: &'a mut [T],
-    out: &'a mut [MaybeUninit<T>],
-}
-
-impl<T: Real> Kernel for Both<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        for ((out, dx), &x) in self.out.iter_mut().zip(self.dx).zip(self.x) {
-            let (cdf, pdf) = x.gaussian::<S>();
-            out.write(x * cdf);
-            *dx *= x.multiply_add::<S>(pdf, cdf);
-        }
+        if self.gelu { Cow::Owned(gelu_of(x)) } else { Cow::Borrowed(x) }
     }
 }
 
