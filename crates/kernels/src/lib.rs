@@ -3,11 +3,13 @@
 
 mod blend;
 mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 mod cuda;
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
 mod gram;
 mod mapped;
-#[cfg(feature = "metal")]
+#[cfg(any(feature = "metal", all(test, target_os = "linux")))]
 mod metal;
 mod noise;
 pub mod ops;

@@ -1,12 +1,14 @@
-// gram and blend over all tensors of a block in one launch each. Compiled by NVRTC at run time: no headers.
+// gram and blend over all tensors of a block in one launch each. Compiled to PTX by build.rs.
 //
-// `work` is one upload of 64-bit words (see mod.rs):
+// `work` is one upload of 64-bit words (see table.rs):
 //   chunks  [chunks]       slot << 32 | number of the chunk within its slot
 //   lens    [slots]        elements of the slot
 //   rows    [slots, k]     pointer to row i's gradient, 0 where it has none
 //   then, for blend: outs [slots] pointers, and coefficients [k] as f64
 //
 // Sums run in f64 in an order told by the shapes alone: the result has the same bits on every run.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 typedef unsigned long long u64;
 
@@ -15,28 +17,16 @@ typedef unsigned long long u64;
 #define TILE 4
 #define AT_ONCE 4
 
-struct Half { unsigned short bits; };
-struct Brain { unsigned short bits; };
-
 __device__ __forceinline__ double widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
-__device__ __forceinline__ double widen(Brain x) { return __uint_as_float((unsigned)x.bits << 16); }
-__device__ __forceinline__ double widen(Half x) {
-    float f;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(x.bits));
-    return f;
-}
+__device__ __forceinline__ double widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ double widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 
+// To nearest even, the 16-bit types by way of f32, as on the CPU.
 __device__ __forceinline__ void narrow(float *out, double x) { *out = __double2float_rn(x); }
 __device__ __forceinline__ void narrow(double *out, double x) { *out = x; }
-__device__ __forceinline__ void narrow(Half *out, double x) {
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(__double2float_rn(x)));
-}
-__device__ __forceinline__ void narrow(Brain *out, double x) {
-    unsigned bits = __float_as_uint(__double2float_rn(x));
-    bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-    out->bits = nan ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
+__device__ __forceinline__ void narrow(__half *out, double x) { *out = __float2half_rn(__double2float_rn(x)); }
+__device__ __forceinline__ void narrow(__nv_bfloat16 *out, double x) { *out = __float2bfloat16_rn(__double2float_rn(x)); }
 
 // The sum over a thread block, in a fixed tree; right in thread 0.
 __device__ double block_sum(double x) {
@@ -154,5 +144,5 @@ __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
 
 KERNELS(f32, float)
 KERNELS(f64, double)
-KERNELS(f16, Half)
-KERNELS(bf16, Brain)
+KERNELS(f16, __half)
+KERNELS(bf16, __nv_bfloat16)
