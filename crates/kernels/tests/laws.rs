@@ -1,9 +1,36 @@
-//! Gram and blend: agreement with the oracle, the laws of linear algebra, and the same bits under any number of threads.
+//! Gram and blend on every device of the build: agreement with the oracle, the laws of linear algebra, and the same bits under
+//! any number of threads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use balgrad_kernels::{Row, blend, gram, oracle};
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
+use std::sync::OnceLock;
+
+/// The CPU, and the device that the build is for: without one, tests of such a build fail.
+fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let mut devices = vec![Device::Cpu];
+        if cfg!(feature = "cuda") {
+            devices.push(Device::new_cuda(0).unwrap());
+        }
+        if cfg!(feature = "metal") {
+            devices.push(Device::new_metal(0).unwrap());
+        }
+        devices
+    })
+}
+
+fn on(rows: &[Vec<Option<Tensor>>], device: &Device) -> Vec<Vec<Option<Tensor>>> {
+    let moved = |t: &Option<Tensor>| t.as_ref().map(|t| t.to_device(device).unwrap());
+    rows.iter().map(|row| row.iter().map(moved).collect()).collect()
+}
+
+/// Relative error of a Gram matrix: Metal has no f64.
+fn gram_bound(device: &Device) -> f64 {
+    if device.is_metal() { 2e-6 } else { 1e-13 }
+}
 
 /// Rows of gradients with values drawn from a counter, so that a seed tells them all; `mask` says which are missing.
 fn rows(
@@ -40,7 +67,7 @@ fn views(rows: &[Vec<Option<Tensor>>]) -> Vec<Row<'_>> {
 }
 
 fn f64s(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    tensor.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// `|a - b| ≤ bound · scale`, or both the same non-finite value.
@@ -66,30 +93,39 @@ fn dtype() -> impl Strategy<Value = DType> {
 }
 
 fn check(rows: &[Vec<Option<Tensor>>], coefficients: &[f64], dtype: DType) {
-    let rows = views(rows);
-    let k = rows.len();
-    let (fast, slow) = (gram(&rows).unwrap(), oracle::gram(&rows).unwrap());
-    assert_eq!(fast.len(), k * k);
+    let (sums, blended) = (oracle::gram(&views(rows)).unwrap(), oracle::blend(&views(rows), coefficients).unwrap());
+    for device in devices().iter().filter(|device| !(device.is_metal() && dtype == DType::F64)) {
+        let rows = on(rows, device);
+        check_gram(&gram(&views(&rows)).unwrap(), &sums, gram_bound(device));
+        let reach: f64 = coefficients.iter().map(|c| c.abs()).sum();
+        // Sums that cancel are exact, but for Metal's.
+        let reach = if device.is_metal() { reach } else { reach * 1e-4 };
+        let fast = blend(&views(&rows), coefficients).unwrap();
+        assert_eq!(fast.len(), blended.len());
+        for (fast, slow) in fast.iter().zip(&blended) {
+            assert_eq!(fast.is_some(), slow.is_some());
+            let (Some(fast), Some(slow)) = (fast, slow) else {
+                continue;
+            };
+            assert_eq!((fast.dtype(), fast.dims()), (dtype, slow.dims()));
+            assert!(fast.device().same_device(device));
+            for (a, b) in f64s(fast).into_iter().zip(f64s(slow)) {
+                // Rounded to the type's own grid: half a unit, and a whisker of f64. f16's subnormals are 2⁻²⁴ apart.
+                let grid = if dtype == DType::F16 { 2f64.powi(-25) / unit(dtype) } else { 0.0 };
+                assert!(close(a, b, b.abs().max(reach).max(grid), unit(dtype)), "{a} {b} on {device:?}");
+            }
+        }
+    }
+}
+
+fn check_gram(fast: &[f64], slow: &[f64], bound: f64) {
+    assert_eq!(fast.len(), slow.len());
+    let k = slow.len().isqrt();
     for i in 0..k {
         for j in 0..k {
             let scale = (slow[i * k + i] * slow[j * k + j]).sqrt();
-            assert!(close(fast[i * k + j], slow[i * k + j], scale, 1e-13), "[{i}, {j}] {fast:?} {slow:?}");
+            assert!(close(fast[i * k + j], slow[i * k + j], scale, bound), "[{i}, {j}] {fast:?} {slow:?}");
             assert_eq!(fast[i * k + j].to_bits(), fast[j * k + i].to_bits(), "symmetry");
-        }
-    }
-    let (fast, slow) = (blend(&rows, coefficients).unwrap(), oracle::blend(&rows, coefficients).unwrap());
-    assert_eq!(fast.len(), slow.len());
-    let reach: f64 = coefficients.iter().map(|c| c.abs()).sum();
-    for (fast, slow) in fast.iter().zip(&slow) {
-        assert_eq!(fast.is_some(), slow.is_some());
-        let (Some(fast), Some(slow)) = (fast, slow) else {
-            continue;
-        };
-        assert_eq!((fast.dtype(), fast.dims()), (dtype, slow.dims()));
-        for (a, b) in f64s(fast).into_iter().zip(f64s(slow)) {
-            // Rounded to the type's own grid: half a unit, and a whisker of f64. f16's subnormals are 2⁻²⁴ apart.
-            let grid = if dtype == DType::F16 { 2f64.powi(-25) / unit(dtype) } else { 0.0 };
-            assert!(close(a, b, b.abs().max(reach * 1e-4).max(grid), unit(dtype)), "{a} {b}");
         }
     }
 }
@@ -165,29 +201,34 @@ fn a_mixed_block_keeps_each_slots_dtype() {
     for (row, other) in block.iter_mut().zip(rows(2, 2, &[50], DType::BF16, |_, _| false)) {
         row.extend(other);
     }
-    let blended = blend(&views(&block), &[0.5, 2.0]).unwrap();
-    let dtypes: Vec<_> = blended.iter().flatten().map(Tensor::dtype).collect();
-    assert_eq!(dtypes, [DType::F32, DType::BF16]);
-    let (fast, slow) = (gram(&views(&block)).unwrap(), oracle::gram(&views(&block)).unwrap());
-    assert!(fast.iter().zip(&slow).all(|(a, b)| (a - b).abs() < 1e-12 * slow[0]), "{fast:?} {slow:?}");
+    let slow = oracle::gram(&views(&block)).unwrap();
+    for device in devices() {
+        let block = on(&block, device);
+        let blended = blend(&views(&block), &[0.5, 2.0]).unwrap();
+        let dtypes: Vec<_> = blended.iter().flatten().map(Tensor::dtype).collect();
+        assert_eq!(dtypes, [DType::F32, DType::BF16]);
+        check_gram(&gram(&views(&block)).unwrap(), &slow, gram_bound(device));
+    }
 }
 
 #[test]
 fn strided_tensors_are_read_as_they_are_seen() {
-    let base = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((3, 4)).unwrap();
-    let (turned, narrow) = (base.t().unwrap(), base.narrow(0, 1, 2).unwrap());
-    let rows =
-        [vec![Some(turned.clone()), Some(narrow.clone())], vec![Some(turned.contiguous().unwrap()), Some(narrow)]];
-    let g = gram(&views(&rows)).unwrap();
-    assert!(g.iter().all(|&x| x == g[0]) && g[0] == 506.0 + (4..12).map(|x| x * x).sum::<i32>() as f64, "{g:?}");
-    let doubled = blend(&views(&rows), &[1.0, 1.0]).unwrap();
-    assert_eq!(f64s(doubled[0].as_ref().unwrap()), f64s(&(turned * 2.0).unwrap()));
+    for device in devices() {
+        let base = Tensor::arange(0f32, 12.0, device).unwrap().reshape((3, 4)).unwrap();
+        let (turned, narrow) = (base.t().unwrap(), base.narrow(0, 1, 2).unwrap());
+        let rows =
+            [vec![Some(turned.clone()), Some(narrow.clone())], vec![Some(turned.contiguous().unwrap()), Some(narrow)]];
+        let g = gram(&views(&rows)).unwrap();
+        assert!(g.iter().all(|&x| x == g[0]) && g[0] == 506.0 + (4..12).map(|x| x * x).sum::<i32>() as f64, "{g:?}");
+        let doubled = blend(&views(&rows), &[1.0, 1.0]).unwrap();
+        assert_eq!(f64s(doubled[0].as_ref().unwrap()), f64s(&(turned * 2.0).unwrap()));
+    }
 }
 
 #[test]
 fn nan_and_infinity_stay_in_their_row() {
-    for bad in [f32::NAN, f32::INFINITY] {
-        let tensor = |x: f32| Some(Tensor::new(&[x, 1.0], &Device::Cpu).unwrap());
+    let of = |device: &Device, bad: f32| {
+        let tensor = |x: f32| Some(Tensor::new(&[x, 1.0], device).unwrap());
         let rows = [vec![tensor(bad)], vec![tensor(2.0)], vec![tensor(3.0)]];
         let g = gram(&views(&rows)).unwrap();
         let poisoned: Vec<bool> = g.iter().map(|x| !x.is_finite()).collect();
@@ -198,6 +239,21 @@ fn nan_and_infinity_stay_in_their_row() {
         }
         let through = f64s(blend(&views(&rows), &[1e-9, 2.0, 1.0]).unwrap()[0].as_ref().unwrap());
         assert!(!through[0].is_finite() && through[1].is_finite());
+    };
+    for device in devices() {
+        of(device, f32::NAN);
+        of(device, f32::INFINITY);
+    }
+}
+
+/// The order of the sums is told by the shapes.
+#[test]
+fn a_second_run_has_the_same_bits() {
+    let rows = rows(13, 5, &[300_007, 1, 65_537], DType::F32, |i, j| i == 2 && j == 1);
+    for device in devices() {
+        let rows = on(&rows, device);
+        let run = || gram(&views(&rows)).unwrap().into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        assert_eq!(run(), run());
     }
 }
 
@@ -207,12 +263,16 @@ fn large_gradients_blend_as_small_ones_do() {
     let len = (16 << 20) / 2 + 5;
     for dtype in [DType::F32, DType::BF16] {
         let rows = rows(11, 3, &[len], dtype, |_, _| false);
-        let blended = blend(&views(&rows), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
-        for start in [0, len / 2 + 1, len - 5000] {
-            let part = |row: &Vec<Option<Tensor>>| vec![Some(row[0].as_ref().unwrap().narrow(0, start, 5000).unwrap())];
-            let parts: Vec<Vec<Option<Tensor>>> = rows.iter().map(part).collect();
-            let expected = blend(&views(&parts), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
-            assert!(f64s(&blended.narrow(0, start, 5000).unwrap()) == f64s(&expected), "{dtype:?} from {start}");
+        for device in devices() {
+            let rows = on(&rows, device);
+            let blended = blend(&views(&rows), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
+            for start in [0, len / 2 + 1, len - 5000] {
+                let part =
+                    |row: &Vec<Option<Tensor>>| vec![Some(row[0].as_ref().unwrap().narrow(0, start, 5000).unwrap())];
+                let parts: Vec<Vec<Option<Tensor>>> = rows.iter().map(part).collect();
+                let expected = blend(&views(&parts), &[1.0, 0.5, -0.25]).unwrap()[0].clone().unwrap();
+                assert!(f64s(&blended.narrow(0, start, 5000).unwrap()) == f64s(&expected), "{dtype:?} from {start}");
+            }
         }
     }
 }
