@@ -1,8 +1,10 @@
 //! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
 
-use balgrad_kernels::{add_noise, blend, gram, map_on};
+use std::collections::HashMap;
+
+use balgrad_kernels::{Gradients, add_noise, blend, gram, map_on};
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Tensor, Var};
+use candle_core::{Error, Result, Tensor, TensorId, Var};
 
 use crate::methods::{GramScope, Objective};
 use crate::{
@@ -18,6 +20,24 @@ pub struct StepReport {
     pub mix: Option<Mix>,
     /// Backward passes that the step took.
     pub passes: usize,
+}
+
+/// The balanced gradient of one step as an [`Optimizer`](balgrad_kernels::Optimizer) of ours takes it: where it is a sum over
+/// objectives, the optimiser adds it up while it updates the parameter, so that it is neither written nor read again.
+#[derive(Debug, Default)]
+pub struct Unblended {
+    whole: GradStore,
+    /// `(c_i, g_i)` of the variables that `whole` lacks.
+    terms: HashMap<TensorId, Vec<(f64, Tensor)>>,
+}
+
+impl Gradients for Unblended {
+    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)> {
+        match self.terms.get(&var.as_tensor().id()) {
+            Some(terms) => terms.iter().map(|(c, g)| (*c, g)).collect(),
+            None => self.whole.terms(var),
+        }
+    }
 }
 
 /// Puts a [`Method`] to work on a model's blocks: drop-in for `loss.backward()`.
@@ -95,6 +115,20 @@ impl Balancer {
     /// # Errors
     /// When the outputs lack what the method needs, or shapes disagree.
     pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
+        Ok(self.step(outputs, labels, false)?.whole)
+    }
+
+    /// [`backward`](Self::backward) for the optimisers of `balgrad-kernels`: the same step to the last bit, with one gradient
+    /// less in memory. On a GPU the gradient comes whole.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward).
+    pub fn unblended(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Unblended> {
+        self.step(outputs, labels, outputs.fused.device().is_cpu())
+    }
+
+    /// A step; `defer` leaves sums over objectives to the optimiser where nothing else asks for them.
+    fn step(&mut self, outputs: &Outputs, labels: &Labels, defer: bool) -> Result<Unblended> {
         let modality = |b: &BlockInfo| match b.role {
             Role::Tower(m) | Role::Head(m) => m,
             Role::Fused => 0,
@@ -113,13 +147,14 @@ impl Balancer {
             GramScope::None => Some(self.mix(&losses, &[], outputs.modalities())?),
             GramScope::Towers | GramScope::All => None,
         };
+        let whole = |whole| Unblended { whole, terms: HashMap::new() };
         let (grads, mix, passes) = match (kept, early) {
-            (Some(mix), _) => (self.one_scalar(&objectives, &mix, outputs)?, mix, 1),
+            (Some(mix), _) => (whole(self.one_scalar(&objectives, &mix, outputs)?), mix, 1),
             (None, Some(mix)) if objectives.len() > 1 && mix.noise == 0.0 && all_equal(&mix.coefficients) => {
-                (self.weighted(&objectives, &mix, outputs)?, mix, 1)
+                (whole(self.weighted(&objectives, &mix, outputs)?), mix, 1)
             }
             (None, early) => {
-                let (grads, mix) = self.exact(&objectives, &losses, early, outputs)?;
+                let (grads, mix) = self.exact(&objectives, &losses, early, outputs, defer)?;
                 (grads, mix, objectives.len())
             }
         };
@@ -210,7 +245,8 @@ impl Balancer {
         losses: &[f64],
         early: Option<Mix>,
         outputs: &Outputs,
-    ) -> Result<(GradStore, Mix)> {
+        defer: bool,
+    ) -> Result<(Unblended, Mix)> {
         let device = outputs.fused.device();
         let mut stores = map_on(device, objectives, |o| o.loss.backward())?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
@@ -234,30 +270,42 @@ impl Balancer {
         if mix.noise != 0.0 && !outputs.taps.is_empty() {
             return Err(Error::Msg("noise wants whole gradients: leave `Outputs::taps` empty".into()));
         }
-        let numbered: Vec<_> = rows_of.into_iter().enumerate().collect();
-        let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
-        let blended = map_on(device, &numbered, |(b, rows)| {
-            let (b, coefficients) = (*b, &mix.coefficients[*b]);
+        let mut terms = HashMap::new();
+        let mut numbered = Vec::with_capacity(self.blocks.len());
+        for (b, (block, mut rows)) in self.blocks.iter().zip(rows_of).enumerate() {
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
-            let weighed = rows.iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
-            let (weighed, coefficients): (Vec<&[Option<Tensor>]>, Vec<f64>) =
-                weighed.map(|(r, c)| (r.as_slice(), *c)).unzip();
-            let mut gradient = match (weighed.as_slice(), coefficients.as_slice()) {
-                ([], _) => vec![None; places(&blocks[b], outputs).len()],
+            let mut coefficients = mix.coefficients[b].iter();
+            let like = (mix.noise != 0.0).then(|| rows.first().cloned().unwrap_or_default());
+            rows.retain(|_| coefficients.next().is_some_and(|c| *c != 0.0));
+            let coefficients: Vec<f64> = mix.coefficients[b].iter().copied().filter(|c| *c != 0.0).collect();
+            if defer && like.is_none() {
+                for (slot, var) in whole_vars(block, outputs).enumerate() {
+                    let given = rows.iter_mut().zip(&coefficients);
+                    let given: Vec<_> = given.filter_map(|(row, c)| Some((*c, row[slot].take()?))).collect();
+                    terms.insert(var.as_tensor().id(), given);
+                }
+            }
+            numbered.push((b, rows, coefficients, like));
+        }
+        let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
+        let blended = map_on(device, &numbered, |(b, rows, coefficients, like)| {
+            let rows: Vec<&[Option<Tensor>]> = rows.iter().map(Vec::as_slice).collect();
+            let mut gradient = match (rows.as_slice(), coefficients.as_slice()) {
+                ([], _) => vec![None; places(&blocks[*b], outputs).len()],
                 ([row], [1.0]) => row.to_vec(),
-                _ => blend(&weighed, &coefficients)?,
+                _ => blend(&rows, coefficients)?,
             };
-            if mix.noise != 0.0 && matches!(blocks[b].role, Role::Tower(_)) {
+            if let (Some(like), Role::Tower(_)) = (like, blocks[*b].role) {
                 // Of the size of the first objective's gradient.
-                for (i, (g, like)) in gradient.iter_mut().zip(rows.first().into_iter().flatten()).enumerate() {
+                for (i, (g, like)) in gradient.iter_mut().zip(like).enumerate() {
                     if let (Some(g), Some(like)) = (g.as_mut(), like) {
-                        *g = add_noise(g, like, mix.noise, seed, [i as u32, b as u32, step as u32])?;
+                        *g = add_noise(g, like, mix.noise, seed, [i as u32, *b as u32, step as u32])?;
                     }
                 }
             }
             Ok(gradient)
         })?;
-        Ok((self.collect(blended, outputs)?, mix))
+        Ok((Unblended { whole: self.collect(blended, outputs)?, terms }, mix))
     }
 
     /// The gradient of `Σ_i c_i L_i`, for coefficients that all blocks share.
@@ -346,9 +394,14 @@ fn places(block: &Block, outputs: &Outputs) -> Vec<Tensor> {
     if let (Role::Tower(m), Some(leaves)) = (block.role, &outputs.leaves) {
         return vec![leaves[m].as_tensor().clone()];
     }
-    let tapped = |var: &&Var| taps(block, outputs).any(|tap| tap.stands_for(var));
-    let whole = block.vars.iter().filter(|var| !tapped(var)).map(|var| var.as_tensor().clone());
+    let whole = whole_vars(block, outputs).map(|var| var.as_tensor().clone());
     whole.chain(taps(block, outputs).map(|tap| tap.leaf.as_tensor().clone())).collect()
+}
+
+/// The variables at which gradients stand as they are: neither behind a cut nor behind a tap.
+fn whole_vars<'a>(block: &'a Block, outputs: &'a Outputs) -> impl Iterator<Item = &'a Var> {
+    let cut = outputs.leaves.is_some() && matches!(block.role, Role::Tower(_));
+    block.vars.iter().filter(move |var| !cut && !taps(block, outputs).any(|tap| tap.stands_for(var)))
 }
 
 /// The taps whose weight is in the block.

@@ -13,7 +13,7 @@ mod outputs;
 mod settings;
 mod tap;
 
-pub use balancer::{Balancer, StepReport};
+pub use balancer::{Balancer, StepReport, Unblended};
 pub use block::{Block, BlockInfo, Granularity, Role};
 pub use contribution::shapley;
 pub use evidence::{EpochSummary, Evidence, Moment, Panel, Survey};

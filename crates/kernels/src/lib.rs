@@ -27,7 +27,7 @@ pub use ops::{
     Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, factored_gram, gelu, layer_norm, linear,
     linear_gradients, log_softmax, max_pool2d, residual_linear, softmax,
 };
-pub use optimizer::{Optimizer, OptimizerKind, Parameter};
+pub use optimizer::{Gradients, Optimizer, OptimizerKind, Parameter};
 pub use process::{keep_freed_memory, rest_candle_pool};
 pub use rows::Row;
 pub use threads::{map_on, run_on};

@@ -7,6 +7,18 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use rule::Moments;
 use std::collections::HashMap;
 
+/// Where an [`Optimizer`] finds gradients.
+pub trait Gradients {
+    /// The gradient of `var` as terms `(c, g)` of a sum `Σ c · g`, all in its shape; none where it has no gradient.
+    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)>;
+}
+
+impl Gradients for GradStore {
+    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)> {
+        self.get(var).map(|gradient| (1.0, gradient)).into_iter().collect()
+    }
+}
+
 /// A variable to train, and how.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -55,7 +67,8 @@ impl OptimizerKind {
 /// left alone entirely: no decay, no change of its moments, no count of a step. A step has the same bits under any
 /// number of threads.
 ///
-/// On the CPU, f32 and f64 parameters are updated in place in one pass; on other devices, and for the 16-bit types, the same
+/// On the CPU, f32 and f64 parameters are updated in place in one pass, in which the terms of a gradient are summed as by
+/// [`blend`](crate::blend), to the same bits; on other devices, and for the 16-bit types, the same
 /// rule is composed of tensor operations, with moments in f32.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -99,32 +112,38 @@ impl Optimizer {
     ///
     /// # Errors
     /// When a gradient does not fit its parameter; the message names it, and no parameter has been changed.
-    pub fn step(&mut self, grads: &GradStore, lr: f64, step_scale: &dyn Fn(&str) -> f64) -> Result<()> {
+    pub fn step(&mut self, grads: &impl Gradients, lr: f64, step_scale: &dyn Fn(&str) -> f64) -> Result<()> {
+        let mut steps = Vec::with_capacity(self.entries.len());
         for Entry { parameter: Parameter { name, var, .. }, .. } in &self.entries {
-            if let Some(grad) = grads.get(var)
-                && (grad.shape() != var.shape()
+            let terms = grads.terms(var);
+            for (_, grad) in &terms {
+                if grad.shape() != var.shape()
                     || grad.dtype() != var.dtype()
-                    || !grad.device().same_device(var.device()))
-            {
-                bail!(
-                    "optimizer: gradient of `{name}`: expected {:?} {} on {:?}, found {:?} {} on {:?}",
-                    var.dims(),
-                    var.dtype().as_str(),
-                    var.device().location(),
-                    grad.dims(),
-                    grad.dtype().as_str(),
-                    grad.device().location()
-                );
+                    || !grad.device().same_device(var.device())
+                {
+                    bail!(
+                        "optimizer: gradient of `{name}`: expected {:?} {} on {:?}, found {:?} {} on {:?}",
+                        var.dims(),
+                        var.dtype().as_str(),
+                        var.device().location(),
+                        grad.dims(),
+                        grad.dtype().as_str(),
+                        grad.device().location()
+                    );
+                }
             }
+            steps.push(terms);
         }
-        for Entry { parameter, moments, steps } in &mut self.entries {
-            let Some(grad) = grads.get(&parameter.var) else {
+        for (Entry { parameter, moments, steps }, terms) in self.entries.iter_mut().zip(steps) {
+            if terms.is_empty() {
                 continue;
-            };
+            }
+            let contiguous = |(c, grad): (f64, &Tensor)| Ok((c, grad.detach().contiguous()?));
+            let terms = terms.into_iter().map(contiguous).collect::<Result<Vec<_>>>()?;
             *steps += 1;
             let rate = lr * parameter.lr_scale * step_scale(&parameter.name);
             let rule = rule::Rule::new(self.kind, rate, parameter.weight_decay, *steps);
-            moments.step(&parameter.var, &grad.detach().contiguous()?, rule)?;
+            moments.step(&parameter.var, &terms, rule)?;
         }
         Ok(())
     }

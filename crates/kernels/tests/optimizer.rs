@@ -1,7 +1,7 @@
 //! The optimizers against a plain f64 oracle, and exact resume.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter, Row, blend};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
@@ -80,6 +80,49 @@ fn steps_agree_with_the_papers() {
             }
             for (found, plain) in f64s(&var).into_iter().zip(&plain) {
                 assert!((found - plain.p).abs() <= bound, "{kind:?} {dtype:?}: {found}, expected {}", plain.p);
+            }
+        }
+    }
+}
+
+/// The same terms for every variable.
+struct Terms(Vec<(f64, Tensor)>);
+
+impl Gradients for Terms {
+    fn terms(&self, _: &Var) -> Vec<(f64, &Tensor)> {
+        self.0.iter().map(|(c, g)| (*c, g)).collect()
+    }
+}
+
+#[test]
+fn terms_are_summed_as_blend_sums_them() {
+    for kind in [ADAM, SGD] {
+        for (dtype, n) in [(DType::F64, 40_011), (DType::F32, 250_003), (DType::F32, 7), (DType::BF16, 37)] {
+            for k in [1, 2, 3, 6] {
+                let terms: Vec<_> = (0..k).map(|i| (1.25 - 0.4 * i as f64, tensor(20 + i, n, dtype))).collect();
+                let rows: Vec<_> = terms.iter().map(|(_, g)| vec![Some(g.clone())]).collect();
+                let rows: Vec<Row<'_>> = rows.iter().map(Vec::as_slice).collect();
+                let coefficients: Vec<f64> = terms.iter().map(|(c, _)| *c).collect();
+                let run = |fused: bool, threads: usize| {
+                    let steps = || {
+                        let parameter = parameter("w", n, dtype);
+                        let var = parameter.var.clone();
+                        let mut optimizer = Optimizer::new(vec![parameter], kind).unwrap();
+                        for _ in 0..2 {
+                            if fused {
+                                optimizer.step(&Terms(terms.clone()), 0.05, &|_| 1.0).unwrap();
+                                continue;
+                            }
+                            let mut grads = GradStore::default();
+                            grads.insert(&var, blend(&rows, &coefficients).unwrap()[0].clone().unwrap());
+                            optimizer.step(&grads, 0.05, &|_| 1.0).unwrap();
+                        }
+                        f64s(&var)
+                    };
+                    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(steps)
+                };
+                let whole = run(false, 1);
+                assert!(whole == run(true, 1) && whole == run(true, 3), "{kind:?}: {k} terms of {n} {dtype:?}");
             }
         }
     }

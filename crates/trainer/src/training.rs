@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
             if let Some((_, teacher)) = &self.teacher {
                 outputs.teacher = Some(teacher.embed(inputs)?.iter().map(Tensor::detach).collect());
             }
-            let grads = self.balancer.backward(&outputs, &truth)?;
+            let grads = self.balancer.unblended(&outputs, &truth)?;
             let report = self.balancer.report();
             loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
             if report.losses.iter().all(|(_, loss)| loss.is_finite()) {

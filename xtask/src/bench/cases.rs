@@ -58,6 +58,9 @@ const fn over_joint(name: &'static str, count: &'static str, goal: Option<f64>) 
     [Row { name, measure: Measure::Time, goal, count }]
 }
 
+/// A time without goal or count.
+const PLAIN: Row = Row { name: "", measure: Measure::Time, goal: None, count: "" };
+
 const COPY: Side = Side::Ours(&["copy"]);
 const FROZEN: Side = Side::Ours(&["step", "frozen", "joint"]);
 const SMALL: Side = Side::Ours(&["step", "small", "joint"]);
@@ -86,6 +89,15 @@ pub(super) const GROUPS: &[Group] = &[
                 ours: &["blend"],
                 other: Side::Ours(&["plain-blend"]),
                 rows: &[row("plain candle ÷ blend", Measure::Faster(1.0), 4.0)],
+            },
+            Pair {
+                ours: &["update", "fused"],
+                other: Side::Ours(&["update"]),
+                // Six reads and three writes, where eight and four were.
+                rows: &[
+                    Row { name: "blend fused with AdamW ÷ one after the other", count: "9/11 = 0.82", ..PLAIN },
+                    Row { name: "memory, blend fused with AdamW", measure: Measure::Memory, ..PLAIN },
+                ],
             },
         ],
     },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use balgrad::{Balancer, Block, Entry, EpochSummary, Kind, METHODS, Value};
+use balgrad::{Balancer, Block, Entry, EpochSummary, Kind, METHODS, Outputs, Value};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
@@ -62,11 +62,15 @@ impl Bench {
         Self { model: model.clone(), vars, leaves: needs.leaves, balancer }
     }
 
-    pub fn step(&mut self) -> GradStore {
+    pub fn outputs(&self) -> Outputs {
         let mut outputs = self.model.outputs(&self.vars, self.leaves).unwrap();
         // Teachers that say what the pupil says.
         outputs.teacher = Some(outputs.embeddings.iter().map(Tensor::detach).collect());
-        self.balancer.backward(&outputs, &self.model.labels(DType::F32)).unwrap()
+        outputs
+    }
+
+    pub fn step(&mut self) -> GradStore {
+        self.balancer.backward(&self.outputs(), &self.model.labels(DType::F32)).unwrap()
     }
 
     pub fn gradients(&mut self) -> Vec<Option<Matrix>> {

@@ -40,19 +40,22 @@ fn slot_blend<T: Element>(slot: &Slot, coefficients: &[f64], threads: bool, stre
     for (c, (storage, layout)) in &guards {
         terms.push((*c, floats(storage, layout)?));
     }
-    let fill = |start: usize, out: &mut [MaybeUninit<T>]| {
-        let terms: Vec<_> = terms.iter().map(|(c, row)| (*c, &row[start..start + out.len()])).collect();
-        match terms.as_slice() {
-            &[a] => dispatch(Sum { out, terms: [a], stream }),
-            &[a, b] => dispatch(Sum { out, terms: [a, b], stream }),
-            &[a, b, c] => dispatch(Sum { out, terms: [a, b, c], stream }),
-            &[a, b, c, d] => dispatch(Sum { out, terms: [a, b, c, d], stream }),
-            many => dispatch(SumMany(out, many)),
-        }
-    };
-    // SAFETY: both kernels write each element of `out`.
+    let fill = |start: usize, out: &mut [MaybeUninit<T>]| sum(out, &terms, start, stream);
+    // SAFETY: `sum` writes each element of `out`.
     let data = unsafe { parallel::build(slot.len, CHUNK, threads, fill) };
     Tensor::from_vec(data, slot.first().shape(), &Device::Cpu)
+}
+
+/// `Σ_i c_i · row_i[start..]`, as far as `out` goes: each element is written.
+pub(crate) fn sum<T: Element>(out: &mut [MaybeUninit<T>], terms: &[(f64, &[T])], start: usize, stream: bool) {
+    let terms: Vec<_> = terms.iter().map(|(c, row)| (*c, &row[start..start + out.len()])).collect();
+    match terms.as_slice() {
+        &[a] => dispatch(Sum { out, terms: [a], stream }),
+        &[a, b] => dispatch(Sum { out, terms: [a, b], stream }),
+        &[a, b, c] => dispatch(Sum { out, terms: [a, b, c], stream }),
+        &[a, b, c, d] => dispatch(Sum { out, terms: [a, b, c, d], stream }),
+        many => dispatch(SumMany(out, many)),
+    }
 }
 
 struct Sum<'a, T, const K: usize> {

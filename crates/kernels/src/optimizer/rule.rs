@@ -1,12 +1,18 @@
 use super::OptimizerKind;
+use crate::cpu::blend::sum;
 use crate::cpu::element::Element;
-use crate::cpu::parallel;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Shape, Tensor, Var, WithDType, bail};
+use crate::cpu::{floats, parallel};
+use crate::{Row, blend};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, Var, WithDType, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 const CHUNK: usize = 16384;
+/// Elements of a gradient that are summed at a time.
+const PIECE: usize = 2048;
 
 /// An update rule with the numbers of one step filled in.
 #[derive(Clone, Copy, Debug)]
@@ -79,12 +85,18 @@ impl Moments {
         }
     }
 
-    /// Updates the variable and the moments; `grad` fits and is contiguous.
-    pub(super) fn step(&mut self, var: &Var, grad: &Tensor, rule: Rule) -> Result<()> {
+    /// Updates the variable and the moments along the sum of the terms, which fit and are contiguous.
+    pub(super) fn step(&mut self, var: &Var, terms: &[(f64, Tensor)], rule: Rule) -> Result<()> {
         match self {
-            Self::F32(moments) => var.inplace_op2(grad, &Update { rule, moments: RefCell::new(moments) }),
-            Self::F64(moments) => var.inplace_op2(grad, &Update { rule, moments: RefCell::new(moments) }),
-            Self::Composed(moments) => composed(var, grad, rule, moments),
+            Self::F32(moments) => update(var, terms, rule, moments),
+            Self::F64(moments) => update(var, terms, rule, moments),
+            Self::Composed(moments) => {
+                let rows: Vec<[Option<Tensor>; 1]> = terms.iter().map(|(_, g)| [Some(g.clone())]).collect();
+                let rows: Vec<Row<'_>> = rows.iter().map(<[_; 1]>::as_slice).collect();
+                let coefficients: Vec<f64> = terms.iter().map(|(c, _)| *c).collect();
+                let blended = blend(&rows, &coefficients)?.pop().flatten();
+                blended.map_or(Ok(()), |grad| composed(var, &grad, rule, moments))
+            }
         }
     }
 }
@@ -108,39 +120,74 @@ fn composed(var: &Var, grad: &Tensor, rule: Rule, moments: &mut [Tensor]) -> Res
     var.set(&p.to_dtype(var.dtype())?)
 }
 
-struct Update<'a, T> {
-    rule: Rule,
-    moments: RefCell<&'a mut Vec<Vec<T>>>,
+/// The rule in one pass over the variable, its moments, and every term.
+fn update<T: Float>(var: &Var, terms: &[(f64, Tensor)], rule: Rule, moments: &mut [Vec<T>]) -> Result<()> {
+    let guards: Vec<_> = terms.iter().map(|(c, g)| (*c, g.storage_and_layout())).collect();
+    let mut terms = Vec::with_capacity(guards.len());
+    for (c, (storage, layout)) in &guards {
+        terms.push((*c, floats::<T>(storage, layout)?));
+    }
+    var.inplace_op1(&Update { rule, terms, moments: RefCell::new(moments) })
 }
 
-impl<T: Float> InplaceOp2 for Update<'_, T> {
+struct Update<'a, T> {
+    rule: Rule,
+    terms: Vec<(f64, &'a [T])>,
+    moments: RefCell<&'a mut [Vec<T>]>,
+}
+
+impl<T: Float> InplaceOp1 for Update<'_, T> {
     fn name(&self) -> &'static str {
         "optimizer step"
     }
 
-    fn cpu_fwd(&self, var: &mut CpuStorage, var_l: &Layout, grad: &CpuStorage, grad_l: &Layout) -> Result<()> {
-        let grad = crate::cpu::storage_floats::<T>(grad, grad_l)?;
-        let Some((start, end)) = var_l.contiguous_offsets() else {
-            bail!("expected a contiguous variable, found strides {:?}", var_l.stride());
+    fn cpu_fwd(&self, var: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("expected a contiguous variable, found strides {:?}", layout.stride());
         };
         let p = &mut T::elements(var)?[start..end];
         let mut moments = self.moments.borrow_mut();
-        let rule = self.rule;
-        let pieces = p.chunks_mut(CHUNK).zip(grad.chunks(CHUNK));
-        match (rule, moments.as_mut_slice()) {
-            (Rule::AdamW { .. }, [m, v]) => run(
-                pieces.zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK)).collect(),
-                parallel::worth(size_of_val(grad) * 7),
-                |(((p, g), m), v)| dispatch(AdamW { rule, p, g, m, v }),
-            ),
-            (Rule::Sgd { .. }, [velocity]) => run(
-                pieces.zip(velocity.chunks_mut(CHUNK)).collect(),
-                parallel::worth(size_of_val(grad) * 5),
-                |((p, g), velocity)| dispatch(Sgd { rule, p, g, velocity }),
-            ),
+        let (rule, terms) = (self.rule, self.terms.as_slice());
+        let passes = 2 * (1 + moments.len()) + terms.len();
+        let threads = parallel::worth(size_of_val(p) * passes);
+        let pieces = p.chunks_mut(CHUNK).enumerate();
+        match (rule, &mut **moments) {
+            (Rule::AdamW { .. }, [m, v]) => {
+                run(pieces.zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK)).collect(), threads, |(((i, p), m), v)| {
+                    each_sum(terms, i * CHUNK, p.len(), |range, g| {
+                        let (p, m, v) = (&mut p[range.clone()], &mut m[range.clone()], &mut v[range]);
+                        dispatch(AdamW { rule, p, g, m, v });
+                    });
+                });
+            }
+            (Rule::Sgd { .. }, [velocity]) => {
+                run(pieces.zip(velocity.chunks_mut(CHUNK)).collect(), threads, |((i, p), velocity)| {
+                    each_sum(terms, i * CHUNK, p.len(), |range, g| {
+                        let (p, velocity) = (&mut p[range.clone()], &mut velocity[range]);
+                        dispatch(Sgd { rule, p, g, velocity });
+                    });
+                });
+            }
             _ => bail!("the moments do not fit the rule"),
         }
         Ok(())
+    }
+}
+
+/// `f` of the gradient from `start` on: whole where it is the one term, otherwise summed a piece at a time, which stays in the
+/// nearest cache. Ranges count from `start`.
+fn each_sum<T: Float>(terms: &[(f64, &[T])], start: usize, len: usize, mut f: impl FnMut(Range<usize>, &[T])) {
+    if let [(c, g)] = terms
+        && *c == 1.0
+    {
+        return f(0..len, &g[start..start + len]);
+    }
+    let mut room = [MaybeUninit::uninit(); PIECE];
+    for from in (0..len).step_by(PIECE) {
+        let to = len.min(from + PIECE);
+        sum(&mut room[..to - from], terms, start + from, false);
+        // SAFETY: `sum` has written each of them.
+        f(from..to, unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), to - from) });
     }
 }
 

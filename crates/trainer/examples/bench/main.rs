@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("plain-gram", kernels::plain_gram),
     ("blend", kernels::blend),
     ("plain-blend", kernels::plain_blend),
+    ("update", kernels::update),
     ("aggregate", kernels::aggregate),
     ("step", steps::step),
     ("features", features::features),

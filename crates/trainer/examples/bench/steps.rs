@@ -121,7 +121,7 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
     let mut balancer = Balancer::new(method, blocks, 0).lasting(1000, 100);
     let mut iterate = move || {
         let outputs = speak(&model, &inputs, balancer.needs())?;
-        let grads = balancer.backward(&outputs, &labels)?;
+        let grads = balancer.unblended(&outputs, &labels)?;
         optimizer.step(&grads, 1e-4, &|_| 1.0)?;
         Ok(())
     };
