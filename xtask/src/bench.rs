@@ -20,12 +20,14 @@ pub(crate) const ABOUT: &str =
     "time kernels, steps and methods as ratios, beside PyTorch with --peer; --baseline compares";
 
 const USAGE: &str = "\
-cargo xtask bench [--peer PYTHON] [--pairs N] [--threads N] [--only WORD] [--out FILE.json] [--baseline FILE.json]
+cargo xtask bench [--peer PYTHON] [--device cuda|metal] [--pairs N] [--threads N] [--only WORD] [--out FILE.json]
+                  [--baseline FILE.json]
 
   Sets two programs up side by side and lets them take turns, block by block, on the same number of threads. Each figure
   is the median over pairs of blocks of the ratio of their times, with the least and the greatest.
 
   --peer       a Python with torch, torchvision, transformers, torchjd and PIL: also the comparisons with these
+  --device     a GPU: builds for it, and times `gram` and `blend` there too
   --pairs      pairs of blocks (default: 9)
   --threads    threads of each side (default: 2)
   --only       only rows whose group or name contains this
@@ -35,6 +37,7 @@ cargo xtask bench [--peer PYTHON] [--pairs N] [--threads N] [--only WORD] [--out
 /// What the arguments ask for.
 struct Plan {
     peer: Option<PathBuf>,
+    device: Option<String>,
     pairs: usize,
     threads: usize,
     only: String,
@@ -47,7 +50,8 @@ impl Plan {
         let mut given = BTreeMap::new();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            if !["--peer", "--pairs", "--threads", "--only", "--out", "--baseline"].contains(&arg.as_str()) {
+            if !["--peer", "--device", "--pairs", "--threads", "--only", "--out", "--baseline"].contains(&arg.as_str())
+            {
                 bail!("unknown argument `{arg}`\n\n{USAGE}");
             }
             given.insert(arg.as_str(), args.next().with_context(|| format!("{arg} needs a value\n\n{USAGE}"))?);
@@ -60,6 +64,11 @@ impl Plan {
         };
         Ok(Self {
             peer: path("--peer"),
+            device: match given.get("--device").map(|device| device.as_str()) {
+                None => None,
+                Some(device @ ("cuda" | "metal")) => Some(device.to_owned()),
+                Some(other) => bail!("--device takes cuda or metal, not `{other}`\n\n{USAGE}"),
+            },
             pairs: count("--pairs", 9)?,
             threads: count("--threads", 2)?,
             only: given.get("--only").map_or_else(String::new, |word| (*word).clone()),
@@ -79,6 +88,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let plan = Plan::parse(args, &scratch)?;
     let mut build = crate::cargo();
     build.args(["build", "--release", "--package", "balgrad-trainer", "--example", "bench"]);
+    build.args(plan.device.iter().flat_map(|device| ["--features", device]));
     succeed(&mut build)?;
     let load = worker::load();
     if load.is_some_and(|load| load > 0.5) {
@@ -128,6 +138,7 @@ impl Bench {
         let other = match (&pair.other, &self.plan.peer) {
             _ if rows.is_empty() => return Ok(()),
             (Side::Peer(_), None) => return Ok(()),
+            _ if pair.ours.contains(&cases::DEVICE) && self.plan.device.is_none() => return Ok(()),
             (Side::Peer(arguments), Some(python)) => match Worker::peer(python, arguments, self) {
                 Err(error) => {
                     eprintln!("skipped: {}: {error:#}", pair.rows[0].name);

@@ -1,6 +1,9 @@
 //! What is measured against what, and the goals.
 
-/// Which worker, and its arguments; an argument under `MODELS/` is a folder that the peer has written.
+/// The argument that `--device` fills in.
+pub(super) const DEVICE: &str = "DEVICE";
+
+/// Which worker, and its arguments; one under `MODELS/` is a folder that the peer has written, and [`DEVICE`] a GPU's kind.
 pub(super) enum Side {
     /// A case of `crates/trainer/examples/bench`.
     Ours(&'static [&'static str]),
@@ -98,6 +101,31 @@ pub(super) const GROUPS: &[Group] = &[
                     Row { name: "blend fused with AdamW ÷ one after the other", count: "9/11 = 0.82", ..PLAIN },
                     Row { name: "memory, blend fused with AdamW", measure: Measure::Memory, ..PLAIN },
                 ],
+            },
+        ],
+    },
+    Group {
+        name: "Kernels on the GPU: 25 M parameters, k = 3",
+        pairs: &[
+            Pair {
+                ours: &["gram", DEVICE],
+                other: Side::Ours(&["copy", DEVICE]),
+                rows: &[row("GPU, gram: bandwidth ÷ a copy's", Measure::Faster(1.5), 0.85)],
+            },
+            Pair {
+                ours: &["blend", DEVICE],
+                other: Side::Ours(&["copy", DEVICE]),
+                rows: &[row("GPU, blend: bandwidth ÷ a copy's", Measure::Faster(2.0), 0.85)],
+            },
+            Pair {
+                ours: &["gram", DEVICE],
+                other: Side::Ours(&["plain-gram", DEVICE]),
+                rows: &[Row { name: "GPU, plain candle ÷ gram", measure: Measure::Faster(1.0), ..PLAIN }],
+            },
+            Pair {
+                ours: &["blend", DEVICE],
+                other: Side::Ours(&["plain-blend", DEVICE]),
+                rows: &[Row { name: "GPU, plain candle ÷ blend", measure: Measure::Faster(1.0), ..PLAIN }],
             },
         ],
     },

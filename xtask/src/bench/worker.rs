@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Bench;
+use super::cases::DEVICE;
 use crate::reproduce::succeed;
 
 /// What a worker says of a block.
@@ -48,9 +49,10 @@ impl Worker {
     /// Starts it and waits until it is set up and warm.
     fn start(mut command: Command, arguments: &[&str], bench: &Bench) -> Result<Self> {
         for argument in arguments {
-            match argument.strip_prefix("MODELS/") {
-                Some(name) => command.arg(bench.models.join(name)),
-                None => command.arg(argument),
+            match (argument.strip_prefix("MODELS/"), &bench.plan.device) {
+                (Some(name), _) => command.arg(bench.models.join(name)),
+                (None, Some(device)) if *argument == DEVICE => command.arg(device),
+                (None, _) => command.arg(argument),
             };
         }
         command.env("RAYON_NUM_THREADS", bench.plan.threads.to_string());

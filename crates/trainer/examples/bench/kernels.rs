@@ -15,8 +15,17 @@ const PARAMETERS: usize = 25_000_000;
 const OBJECTIVES: usize = 3;
 const COEFFICIENTS: [f64; OBJECTIVES] = [1.0, 0.5, -0.25];
 
+/// Where a case runs: its last argument, or the CPU.
+fn device(arguments: &[String]) -> Result<Device> {
+    Ok(match arguments.last().map(String::as_str) {
+        Some("cuda") => Device::new_cuda(0)?,
+        Some("metal") => Device::new_metal(0)?,
+        _ => Device::Cpu,
+    })
+}
+
 /// Gradients of all objectives in so many tensors: numbers in [−1, 1).
-fn gradients(tensors: usize) -> Result<Vec<Vec<Option<Tensor>>>> {
+fn gradients(tensors: usize, device: &Device) -> Result<Vec<Vec<Option<Tensor>>>> {
     let each = PARAMETERS / tensors;
     let number = |objective: usize, tensor: usize, i: usize| {
         let mixed = ((i + 97 * tensor) as u32).wrapping_mul(2_654_435_761);
@@ -25,19 +34,32 @@ fn gradients(tensors: usize) -> Result<Vec<Vec<Option<Tensor>>>> {
     };
     let gradient = |objective: usize, tensor: usize| -> candle_core::Result<Option<Tensor>> {
         let values: Vec<f32> = (0..each).into_par_iter().map(|i| number(objective, tensor, i)).collect();
-        Tensor::from_vec(values, each, &Device::Cpu).map(Some)
+        Tensor::from_vec(values, each, device).map(Some)
     };
     let row = |objective: usize| (0..tensors).map(|tensor| gradient(objective, tensor)).collect();
     Ok((0..OBJECTIVES).map(row).collect::<candle_core::Result<_>>()?)
 }
 
-fn on_rows(f: impl Fn(&[Row<'_>]) -> candle_core::Result<()> + 'static) -> Result<Job> {
-    let gradients = gradients(1)?;
-    Ok(Job::on(OBJECTIVES * PARAMETERS, move || Ok(f(&gradients.iter().map(Vec::as_slice).collect::<Vec<_>>())?)))
+fn on_rows(arguments: &[String], f: impl Fn(&[Row<'_>]) -> candle_core::Result<()> + 'static) -> Result<Job> {
+    let device = device(arguments)?;
+    let gradients = gradients(1, &device)?;
+    Ok(Job::on(OBJECTIVES * PARAMETERS, move || {
+        f(&gradients.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        Ok(device.synchronize()?)
+    }))
 }
 
-/// A copy between two warm buffers, with as many threads: one read and one write of `PARAMETERS` numbers.
-pub(crate) fn copy(_: &[String]) -> Result<Job> {
+/// A copy of `PARAMETERS` numbers, one read and one write: between two warm buffers with as many threads, or as the device
+/// copies.
+pub(crate) fn copy(arguments: &[String]) -> Result<Job> {
+    let device = device(arguments)?;
+    if !device.is_cpu() {
+        let from = Tensor::ones(PARAMETERS, DType::F32, &device)?;
+        return Ok(Job::on(2 * PARAMETERS, move || {
+            drop(from.copy()?);
+            Ok(device.synchronize()?)
+        }));
+    }
     let from = vec![1f32; PARAMETERS];
     let mut to = vec![0f32; PARAMETERS];
     let piece = PARAMETERS.div_ceil(rayon::current_num_threads());
@@ -48,12 +70,12 @@ pub(crate) fn copy(_: &[String]) -> Result<Job> {
     }))
 }
 
-pub(crate) fn gram(_: &[String]) -> Result<Job> {
-    on_rows(|rows| balgrad_kernels::gram(rows).map(|sums| drop(std::hint::black_box(sums))))
+pub(crate) fn gram(arguments: &[String]) -> Result<Job> {
+    on_rows(arguments, |rows| balgrad_kernels::gram(rows).map(|sums| drop(std::hint::black_box(sums))))
 }
 
-pub(crate) fn blend(_: &[String]) -> Result<Job> {
-    on_rows(|rows| balgrad_kernels::blend(rows, &COEFFICIENTS).map(drop))
+pub(crate) fn blend(arguments: &[String]) -> Result<Job> {
+    on_rows(arguments, |rows| balgrad_kernels::blend(rows, &COEFFICIENTS).map(drop))
 }
 
 /// Gradients of all objectives and their coefficients, for a step of AdamW that sums them as it goes.
@@ -71,7 +93,7 @@ pub(crate) fn update(arguments: &[String]) -> Result<Job> {
     let var = Var::zeros(PARAMETERS, DType::F32, &Device::Cpu)?;
     let parameter = Parameter { name: "all".into(), var: var.clone(), lr_scale: 1.0, weight_decay: 0.01 };
     let kind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-    let (mut optimizer, gradients) = (Optimizer::new(vec![parameter], kind)?, Unsummed(gradients(1)?));
+    let (mut optimizer, gradients) = (Optimizer::new(vec![parameter], kind)?, Unsummed(gradients(1, &Device::Cpu)?));
     Ok(Job::on((OBJECTIVES + 3) * PARAMETERS, move || {
         if fused {
             return Ok(optimizer.step(&gradients, 1e-4, &|_| 1.0)?);
@@ -84,8 +106,8 @@ pub(crate) fn update(arguments: &[String]) -> Result<Job> {
 }
 
 /// The Gram matrix in candle's operations, in f32.
-pub(crate) fn plain_gram(_: &[String]) -> Result<Job> {
-    on_rows(|rows| {
+pub(crate) fn plain_gram(arguments: &[String]) -> Result<Job> {
+    on_rows(arguments, |rows| {
         let mut sum = 0.0;
         for i in 0..rows.len() {
             for j in i..rows.len() {
@@ -100,8 +122,8 @@ pub(crate) fn plain_gram(_: &[String]) -> Result<Job> {
 }
 
 /// The blended gradient in candle's operations.
-pub(crate) fn plain_blend(_: &[String]) -> Result<Job> {
-    on_rows(|rows| {
+pub(crate) fn plain_blend(arguments: &[String]) -> Result<Job> {
+    on_rows(arguments, |rows| {
         let terms = rows.iter().zip(COEFFICIENTS).flat_map(|(row, c)| row.iter().flatten().map(move |g| g * c));
         let mut sum: Option<Tensor> = None;
         for term in terms {
@@ -122,7 +144,7 @@ pub(crate) fn aggregate(arguments: &[String]) -> Result<Job> {
         Some("pcgrad") => Box::new(PcGrad),
         other => anyhow::bail!("aggregate: expected upgrad or pcgrad, found {other:?}"),
     };
-    let gradients = gradients(100)?;
+    let gradients = gradients(100, &Device::Cpu)?;
     let mut step = 0;
     let iterate = move || {
         let rows: Vec<Row<'_>> = gradients.iter().map(Vec::as_slice).collect();
