@@ -11,13 +11,14 @@ use crate::reproduce::succeed;
 pub(crate) const ABOUT: &str = "run the project's checks; --full adds those that take long or need extra tools";
 
 const USAGE: &str = "\
-cargo xtask ci [--full]
+cargo xtask ci [--full | --only WORD]
 
   Formatting, bundled data, tests, lints, documentation: what a change must pass.
 
   --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
-           their folder), the type check of the CUDA build, the CUDA sources through nvcc (where one is found), and one
-           small pass of `reproduce`";
+           their folder), the CUDA sources through nvcc (where one is found), the type check of the CUDA build, its
+           launches on a stand-in for the driver (on Linux, with a C++ compiler), and one small pass of `reproduce`
+  --only   those of all checks whose name contains this, such as CUDA";
 
 /// One check: what it is called, whether `--full` alone runs it, and what it does.
 struct Check {
@@ -36,6 +37,7 @@ const CHECKS: &[Check] = &[
     Check { name: "long tests", full: true, run: |_| cargo(&["test", "--workspace", "--", "--ignored"], &[]) },
     Check { name: "CUDA sources", full: true, run: cuda_sources },
     Check { name: "CUDA type check", full: true, run: cuda_types },
+    Check { name: "CUDA launches", full: true, run: cuda_launches },
     Check { name: "reproduce", full: true, run: |_| cargo(&["xtask", "reproduce", "--quick"], &[]) },
 ];
 
@@ -44,18 +46,26 @@ const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--lib"];
 const LAWS: &[&str] = &["test", "--workspace", "--test", "laws", "--test", "evidence", "--test", "aggregators"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let full = match args {
-        [] => false,
-        [one] if one == "--full" => true,
-        [one] if one == "--help" || one == "-h" => {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (full, only) = match *words.as_slice() {
+        [] => (false, ""),
+        ["--full"] => (true, ""),
+        ["--only", word] => (true, word),
+        ["--help" | "-h"] => {
             println!("{USAGE}");
             return Ok(());
         }
         _ => bail!("unknown arguments\n\n{USAGE}"),
     };
+    let checks: Vec<&Check> =
+        CHECKS.iter().filter(|check| (full || !check.full) && check.name.contains(only)).collect();
+    if checks.is_empty() {
+        let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+        bail!("no check is called `{only}`; there are {}", names.join(", "));
+    }
     let started = Instant::now();
     let mut failed = Vec::new();
-    for check in CHECKS.iter().filter(|check| full || !check.full) {
+    for check in checks {
         eprintln!("== {}", check.name);
         let began = Instant::now();
         let scratch = crate::root().join("target").join("ci");
@@ -108,23 +118,55 @@ fn nvcc() -> Option<PathBuf> {
     named.chain(std::env::split_paths(&path)).map(|folder| folder.join("nvcc")).find(|nvcc| nvcc.is_file())
 }
 
-/// Type-checks the CUDA build. Where no toolkit is installed, candle's build script is content with a compiler that
-/// says a version and writes nothing, since nothing is linked.
 fn cuda_types(scratch: &Path) -> Result<()> {
+    succeed(cuda_cargo(scratch)?.args(["check", "--package", "balgrad-trainer", "--features", "cuda"]))
+}
+
+/// Runs the laws of `gram` and `blend` on a stand-in for the driver, whose kernels run on the CPU; all but one, which wants a
+/// kernel of candle's.
+fn cuda_launches(scratch: &Path) -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        eprintln!("skipped: the stand-in for the driver is for Linux");
+        return Ok(());
+    }
+    let mut cargo = cuda_cargo(scratch)?;
+    let folder = scratch.join("stand-in");
+    let headers = crate::root().join("crates/kernels/src/emulated");
+    let driver = headers.join("driver.cpp");
+    // Nothing of the others is called.
+    let others = ["nvrtc", "curand", "cublas", "cublasLt", "cudart"].map(|name| (name, PathBuf::from("/dev/null")));
+    for (name, source) in std::iter::once(("cuda", driver)).chain(others) {
+        let mut compiler = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+        compiler.args(["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-x", "c++"]);
+        compiler.arg("-I").arg(&headers);
+        succeed(compiler.arg(source).arg("-o").arg(folder.join(format!("lib{name}.so"))))?;
+    }
+    let folder = folder.display();
+    // GNU's linker lets what the driver lacks be missing until it is called; LLVM's does not.
+    let flags = format!(
+        "-Clinker-features=-lld -L{folder} -Clink-arg=-lcuda -Clink-args=-Wl,-rpath,{folder},--unresolved-symbols=ignore-all"
+    );
+    cargo
+        .args(["test", "--package", "balgrad-kernels", "--features", "cuda", "--test", "laws"])
+        .env("RUSTFLAGS", flags);
+    succeed(cargo.args(["--", "--skip", "strided_tensors_are_read_as_they_are_seen"]))
+}
+
+/// Cargo for a CUDA build in a folder of its own. Where no toolkit is installed, candle's build script is content with a compiler
+/// that says a version and writes nothing.
+fn cuda_cargo(scratch: &Path) -> Result<Command> {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
+    let folder = scratch.join("stand-in");
+    std::fs::create_dir_all(&folder)?;
     if nvcc().is_none() {
-        let folder = scratch.join("stand-in");
-        std::fs::create_dir_all(&folder)?;
         stand_in(&folder.join("nvcc"))?;
         let mut folders = vec![folder];
         folders.extend(std::env::split_paths(&path));
         path = std::env::join_paths(folders)?;
     }
     let mut command = crate::cargo();
-    command.args(["check", "--package", "balgrad-trainer", "--features", "cuda"]);
-    command.arg("--target-dir").arg(scratch.join("cuda"));
-    command.env("PATH", path).env("CUDA_COMPUTE_CAP", "80");
-    succeed(&mut command)
+    command.env("PATH", path).env("CUDA_COMPUTE_CAP", "80").env("CARGO_TARGET_DIR", scratch.join("cuda"));
+    Ok(command)
 }
 
 /// A compiler that answers `--version`, on the fourth line as nvcc does, and writes an empty file wherever it is told to

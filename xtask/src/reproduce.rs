@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 pub(crate) const ABOUT: &str = "train the paper's comparison on the bundled tasks and print its tables";
 
 const USAGE: &str = "\
-cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--encoders frozen|small|IMAGE,TEXT]
+cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config FILE]… [--encoders frozen|small|IMAGE,TEXT]
                       [--methods LIST] [--seeds N] [--jobs N] [--out DIR] [--set KEY=VALUE]…
 
   --quick      one small pass: one seed, few epochs (about a minute); says that it works, not who wins
   --data       bundled task or folder; may be repeated (default: emoji, icons, sentiment)
+  --config     settings for every run, such as configs/food101.toml with --data; may be repeated, the later wins
   --encoders   frozen: descriptors, trained on top (default); small: end to end from nothing; or two names
   --methods    rows, as for `balgrad compare` (default: paper)
   --seeds      seeds a row (default: 5)
@@ -27,6 +28,7 @@ struct Plan {
     quick: bool,
     data: Vec<String>,
     layout: Option<String>,
+    configs: Vec<PathBuf>,
     encoders: String,
     methods: Option<String>,
     seeds: Option<String>,
@@ -41,6 +43,7 @@ impl Plan {
             quick: false,
             data: Vec::new(),
             layout: None,
+            configs: Vec::new(),
             encoders: "frozen".into(),
             methods: None,
             seeds: None,
@@ -55,6 +58,7 @@ impl Plan {
                 "--quick" => plan.quick = true,
                 "--data" => plan.data.push(value()?),
                 "--layout" => plan.layout = Some(value()?),
+                "--config" => plan.configs.push(value()?.into()),
                 "--encoders" => plan.encoders = value()?,
                 "--methods" => plan.methods = Some(value()?),
                 "--seeds" => plan.seeds = Some(value()?),
@@ -68,6 +72,13 @@ impl Plan {
             plan.data = ["emoji", "icons", "sentiment"].map(String::from).to_vec();
         }
         Ok(plan)
+    }
+
+    /// The folder of the runs: each choice of encoders, and each config, has its own.
+    fn runs(&self) -> String {
+        let encoders = (self.encoders != "frozen").then(|| self.encoders.replace(',', "-"));
+        let configs = self.configs.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+        std::iter::once("runs".to_owned()).chain(encoders).chain(configs).collect::<Vec<_>>().join("-")
     }
 
     /// Config keys that the choice of encoders brings; given ones come last and win.
@@ -105,10 +116,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let folder = if plan.quick { "target/reproduce-quick" } else { "target/reproduce" };
         crate::root().join(folder)
     });
-    let runs = match plan.encoders.as_str() {
-        "frozen" => out.join("runs"),
-        other => out.join(format!("runs-{}", other.replace(',', "-"))),
-    };
+    let runs = out.join(plan.runs());
     let mut folders = Vec::new();
     for data in &plan.data {
         let name = Path::new(data).file_name().map_or(data.clone(), |n| n.to_string_lossy().into_owned());
@@ -122,6 +130,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             if let Some(value) = value {
                 command.args([flag, value]);
             }
+        }
+        for config in &plan.configs {
+            command.arg("--config").arg(config);
         }
         for set in plan.sets()? {
             command.args(["--set", &set]);
