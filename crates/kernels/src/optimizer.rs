@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// Where an [`Optimizer`] finds gradients.
 pub trait Gradients {
-    /// The gradient of `var` as terms `(c, g)` of a sum `Σ c · g`, all in its shape; none where it has no gradient.
+    /// The gradient of `var` as terms `(c, g)` of a sum `Σ c · g`, all in its shape, no `c` being 0; none where it has no gradient.
     fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)>;
 }
 
