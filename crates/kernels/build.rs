@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .source_files(["src/cuda/kernels.cu"])
         .compute_cap(80)
         .arg("-std=c++17")
+        .arg("-fmad=false")
         .build_ptx()?;
     Ok(())
 }

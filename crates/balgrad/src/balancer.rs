@@ -119,12 +119,12 @@ impl Balancer {
     }
 
     /// [`backward`](Self::backward) for the optimisers of `balgrad-kernels`: the same step to the last bit, with one gradient
-    /// less in memory. On a GPU the gradient comes whole.
+    /// less in memory. On Metal the gradient comes whole.
     ///
     /// # Errors
     /// As [`backward`](Self::backward).
     pub fn unblended(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Unblended> {
-        self.step(outputs, labels, outputs.fused.device().is_cpu())
+        self.step(outputs, labels, !outputs.fused.device().is_metal())
     }
 
     /// A step; `defer` leaves sums over objectives to the optimiser where nothing else asks for them.

@@ -68,8 +68,8 @@ impl OptimizerKind {
 /// number of threads.
 ///
 /// On the CPU, f32 and f64 parameters are updated in place in one pass, in which the terms of a gradient are summed as by
-/// [`blend`](crate::blend), to the same bits; on other devices, and for the 16-bit types, the same
-/// rule is composed of tensor operations, with moments in f32.
+/// [`blend`](crate::blend), to the same bits. So does AdamW on CUDA, for all parameters in one launch. Elsewhere, and for the
+/// CPU's 16-bit types, the same rule is composed of tensor operations. 16-bit parameters have moments in f32.
 #[derive(Debug)]
 pub struct Optimizer {
     kind: OptimizerKind,
@@ -134,6 +134,8 @@ impl Optimizer {
             }
             steps.push(terms);
         }
+        #[cfg(feature = "cuda")]
+        let mut together = Vec::new();
         for (Entry { parameter, moments, steps }, terms) in self.entries.iter_mut().zip(steps) {
             if terms.is_empty() {
                 continue;
@@ -143,7 +145,16 @@ impl Optimizer {
             *steps += 1;
             let rate = lr * parameter.lr_scale * step_scale(&parameter.name);
             let rule = rule::Rule::new(self.kind, rate, parameter.weight_decay, *steps);
+            #[cfg(feature = "cuda")]
+            if let Some(step) = rule::for_cuda(moments, &parameter.var, &terms, rule) {
+                together.push(step);
+                continue;
+            }
             moments.step(&parameter.var, &terms, rule)?;
+        }
+        #[cfg(feature = "cuda")]
+        if let OptimizerKind::AdamW { beta1, beta2, eps } = self.kind {
+            crate::cuda::adamw(together, [beta1, beta2, eps])?;
         }
         Ok(())
     }

@@ -128,6 +128,47 @@ fn terms_are_summed_as_blend_sums_them() {
     }
 }
 
+/// Parameters of all sizes and types at once, on the device that the build is for, if it is for one.
+#[test]
+fn adamw_steps_on_a_gpu_as_on_the_cpu() {
+    let device = match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
+        (true, _) => Device::new_cuda(0).unwrap(),
+        (_, true) => Device::new_metal(0).unwrap(),
+        _ => return,
+    };
+    let kinds = [(DType::F32, 70_001), (DType::BF16, 300), (DType::F16, 5), (DType::F64, 33), (DType::F32, 1)];
+    let kinds: Vec<_> = kinds.into_iter().filter(|(dtype, _)| device.is_cuda() || *dtype == DType::F32).collect();
+    let run = |device: &Device| {
+        let parameters: Vec<Parameter> = kinds
+            .iter()
+            .enumerate()
+            .map(|(i, (dtype, n))| {
+                let parameter = parameter(&i.to_string(), *n, *dtype);
+                Parameter { var: Var::from_tensor(&parameter.var.to_device(device).unwrap()).unwrap(), ..parameter }
+            })
+            .collect();
+        let vars: Vec<Var> = parameters.iter().map(|parameter| parameter.var.clone()).collect();
+        let mut optimizer = Optimizer::new(parameters, ADAM).unwrap();
+        for step in 0..3 {
+            if step == 2 {
+                let state = optimizer.state().unwrap();
+                optimizer.load_state(&state).unwrap();
+            }
+            let mut grads = GradStore::default();
+            for (i, ((dtype, n), var)) in kinds.iter().zip(&vars).enumerate() {
+                grads.insert(var, tensor(30 + i + step, *n, *dtype).to_device(device).unwrap());
+            }
+            optimizer.step(&grads, 0.05, &|_| 1.0).unwrap();
+        }
+        vars.iter().map(|var| f64s(&var.to_device(&Device::Cpu).unwrap())).collect::<Vec<_>>()
+    };
+    for (there, here) in run(&device).iter().zip(run(&Device::Cpu)) {
+        for (a, b) in there.iter().zip(here) {
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(1e-2), "{a}, on the CPU {b}");
+        }
+    }
+}
+
 #[test]
 fn a_parameter_without_gradient_is_left_alone() {
     let (seen, unseen) = (parameter("seen", 5, DType::F32), parameter("unseen", 5, DType::F32));

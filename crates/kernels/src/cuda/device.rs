@@ -107,13 +107,13 @@ fn blend_of<T: Stored>(device: &CudaDevice, slots: &[&Slot], coefficients: &[f64
 }
 
 /// A float that candle stores on CUDA.
-trait Stored: CudaDType + DeviceRepr + candle_core::WithDType {}
+pub(super) trait Stored: CudaDType + DeviceRepr + candle_core::WithDType {}
 impl<T: CudaDType + DeviceRepr + candle_core::WithDType> Stored for T {}
 
-type Guards<'a> = Vec<Vec<(usize, StorageRef<'a>, &'a Layout)>>;
+pub(super) type Guards<'a> = Vec<Vec<(usize, StorageRef<'a>, &'a Layout)>>;
 
 /// Read locks on each tensor, with its row.
-fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
+pub(super) fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
     let guard = |(row, tensor): &'a (usize, Tensor)| {
         let (storage, layout) = tensor.storage_and_layout();
         (*row, storage, layout)
@@ -122,7 +122,7 @@ fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
 }
 
 /// The table of the slots' gradients. What comes with it tells the stream, when dropped, that the reads have been queued.
-fn table<'a, T: Stored>(
+pub(super) fn table<'a, T: Stored>(
     stream: &'a CudaStream,
     k: usize,
     slots: &[&Slot],
@@ -133,12 +133,9 @@ fn table<'a, T: Stored>(
     for (slot, guards) in slots.iter().zip(guards) {
         let mut present = Vec::with_capacity(guards.len());
         for (row, storage, layout) in guards {
-            let Storage::Cuda(storage) = &**storage else {
-                bail!("expected a tensor on CUDA");
-            };
-            let (address, read) = storage.as_cuda_slice::<T>()?.device_ptr(stream);
+            let (address, read) = address::<T>(stream, storage, layout)?;
             debug_assert_eq!(layout.shape().elem_count(), slot.len);
-            present.push((*row, address + (layout.start_offset() * size_of::<T>()) as u64));
+            present.push((*row, address));
             reads.push(read);
         }
         table.push_rows(present);
@@ -146,12 +143,25 @@ fn table<'a, T: Stored>(
     Ok((table, reads))
 }
 
-fn grid((x, y): (u32, u32)) -> LaunchConfig {
+/// Where a contiguous tensor starts, and what tells the stream, when dropped, that it has been used.
+pub(super) fn address<'a, T: Stored>(
+    stream: &'a CudaStream,
+    storage: &'a Storage,
+    layout: &Layout,
+) -> Result<(u64, SyncOnDrop<'a>)> {
+    let (Storage::Cuda(storage), Some((start, _))) = (storage, layout.contiguous_offsets()) else {
+        bail!("expected a contiguous tensor on CUDA");
+    };
+    let (address, used) = storage.as_cuda_slice::<T>()?.device_ptr(stream);
+    Ok((address + (start * size_of::<T>()) as u64, used))
+}
+
+pub(super) fn grid((x, y): (u32, u32)) -> LaunchConfig {
     LaunchConfig { grid_dim: (x, y, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// A kernel of `kernels.cu`, loaded once on a device.
-fn function(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+pub(super) fn function(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
     const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
     Ok(device.get_or_load_custom_func(name, "balgrad-kernels", PTX)?.into_cuda_function())
 }

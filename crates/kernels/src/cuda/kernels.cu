@@ -1,10 +1,13 @@
-// gram and blend over all tensors of a block in one launch each. Compiled to PTX by build.rs.
+// gram and blend over all tensors of a block, and AdamW over all parameters, in one launch each. Compiled to PTX by build.rs,
+// which tells nvcc to round a product before it is added: the bits are the CPU's.
 //
 // `work` is one upload of 64-bit words (see table.rs):
 //   chunks  [chunks]       slot << 32 | number of the chunk within its slot
 //   lens    [slots]        elements of the slot
 //   rows    [slots, k]     pointer to row i's gradient, 0 where it has none
 //   then, for blend: outs [slots] pointers, and coefficients [k] as f64
+//   or, for adamw: parameters, first and second moments, each [slots] pointers, and numbers [slots, k + 3] as f64: the
+//   coefficients of the slot's rows, what of the parameter is kept, the rate, and what corrects the second moment's bias
 //
 // Sums run in f64 in an order told by the shapes alone: the result has the same bits on every run.
 #include <cuda_bf16.h>
@@ -103,7 +106,26 @@ extern "C" __global__ void gram_finish(const double *partial, unsigned k, unsign
     if (threadIdx.x == 0) out[blockIdx.y * k + blockIdx.x] += sum;
 }
 
-// Products rounded before they are added, as on the CPU: the same bits.
+// The sums over rows, in row order, of their elements from e on, AT_ONCE to a thread so that as many loads are under way.
+template <typename T>
+__device__ __forceinline__ void weigh(const T *const *rows, const double *coefficients, unsigned k, u64 e, u64 end,
+                                      double sums[AT_ONCE]) {
+    bool first = true;
+    for (unsigned i = 0; i < k; i++) {
+        const T *row = rows[i];
+        if (!row) continue;
+        double coefficient = coefficients[i], values[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) values[u] = e + u * THREADS < end ? widen(row[e + u * THREADS]) : 0.0;
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            double product = coefficient * values[u];
+            sums[u] = first ? product : sums[u] + product;
+        }
+        first = false;
+    }
+}
+
 template <typename T>
 __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
     unsigned chunks = gridDim.x, slot = work[blockIdx.x] >> 32;
@@ -113,36 +135,58 @@ __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
     const T *const *rows = (const T *const *)rest + (u64)slot * k;
     T *out = (T *)rest[(u64)slots * k + slot];
     const double *coefficients = (const double *)(rest + (u64)slots * k + slots);
-    // A few elements a thread, so that as many loads are under way.
     for (u64 e = start + threadIdx.x; e < end; e += AT_ONCE * THREADS) {
         double sums[AT_ONCE] = {};
-        bool first = true;
-        for (unsigned i = 0; i < k; i++) {
-            const T *row = rows[i];
-            if (!row) continue;
-            double coefficient = coefficients[i], values[AT_ONCE];
-#pragma unroll
-            for (int u = 0; u < AT_ONCE; u++) values[u] = e + u * THREADS < end ? widen(row[e + u * THREADS]) : 0.0;
-#pragma unroll
-            for (int u = 0; u < AT_ONCE; u++) {
-                double product = __dmul_rn(coefficient, values[u]);
-                sums[u] = first ? product : __dadd_rn(sums[u], product);
-            }
-            first = false;
-        }
+        weigh(rows, coefficients, k, e, end, sums);
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++)
             if (e + u * THREADS < end) narrow(out + e + u * THREADS, sums[u]);
     }
 }
 
-#define KERNELS(NAME, T)                                                                                          \
+// A step of AdamW along the rows' sum, in the type M of the moments.
+template <typename T, typename M>
+__device__ void adamw(const u64 *work, unsigned k, unsigned slots, double beta1, double beta2, double eps) {
+    unsigned chunks = gridDim.x, slot = work[blockIdx.x] >> 32;
+    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
+    u64 end = min(start + CHUNK, work[chunks + slot]);
+    const u64 *rest = work + chunks + slots;
+    const T *const *rows = (const T *const *)rest + (u64)slot * k;
+    rest += (u64)slots * k;
+    T *parameter = (T *)rest[slot];
+    M *first = (M *)rest[slots + slot], *second = (M *)rest[2 * slots + slot];
+    const double *numbers = (const double *)(rest + 3 * slots) + (u64)slot * (k + 3);
+    M keep = numbers[k], rate = numbers[k + 1], unbias = numbers[k + 2];
+    M decay1 = beta1, gain1 = 1.0 - beta1, decay2 = beta2, gain2 = 1.0 - beta2, small = eps;
+    for (u64 e = start + threadIdx.x; e < end; e += AT_ONCE * THREADS) {
+        double sums[AT_ONCE] = {};
+        weigh(rows, numbers, k, e, end, sums);
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            u64 at = e + u * THREADS;
+            if (at >= end) continue;
+            T blended;
+            narrow(&blended, sums[u]);
+            M g = widen(blended), p = widen(parameter[at]);
+            M m = first[at] * decay1 + g * gain1, v = second[at] * decay2 + g * g * gain2;
+            first[at] = m;
+            second[at] = v;
+            narrow(parameter + at, p * keep - m * rate / (sqrt(v * unbias) + small));
+        }
+    }
+}
+
+#define KERNELS(NAME, T, M)                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                      \
     gram_##NAME(const u64 *work, unsigned k, unsigned slots, double *partial) { gram<T>(work, k, slots, partial); } \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-    blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }
+    blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }                       \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    adamw_##NAME(const u64 *work, unsigned k, unsigned slots, double beta1, double beta2, double eps) {           \
+        adamw<T, M>(work, k, slots, beta1, beta2, eps);                                                           \
+    }
 
-KERNELS(f32, float)
-KERNELS(f64, double)
-KERNELS(f16, __half)
-KERNELS(bf16, __nv_bfloat16)
+KERNELS(f32, float, float)
+KERNELS(f64, double, double)
+KERNELS(f16, __half, float)
+KERNELS(bf16, __nv_bfloat16, float)

@@ -21,10 +21,9 @@ template <typename T>
 static T min(T a, T b) { return b < a ? b : a; }
 template <typename T>
 static T max(T a, T b) { return a < b ? b : a; }
-static double __dmul_rn(double a, double b) { return a * b; }
-static double __dadd_rn(double a, double b) { return a + b; }
 static float __double2float_rn(double x) { return (float)x; }
 using std::fma;
+using std::sqrt;
 
 #include "../cuda/kernels.cu"
 

@@ -52,9 +52,11 @@ impl Moments {
         Ok(match (var.device(), var.dtype()) {
             (Device::Cpu, DType::F32) => Self::F32(vec![vec![0.0; len]; count]),
             (Device::Cpu, DType::F64) => Self::F64(vec![vec![0.0; len]; count]),
-            (_, DType::F64) => Self::Composed(vec![Tensor::zeros(var.shape(), DType::F64, var.device())?; count]),
-            (_, DType::F32 | DType::BF16 | DType::F16) => {
-                Self::Composed(vec![Tensor::zeros(var.shape(), DType::F32, var.device())?; count])
+            (device, DType::F64 | DType::F32 | DType::BF16 | DType::F16) => {
+                let dtype = if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+                // Each with memory of its own.
+                let moments = (0..count).map(|_| Tensor::zeros(var.shape(), dtype, device));
+                Self::Composed(moments.collect::<Result<_>>()?)
             }
             (_, other) => bail!("expected a float, found {}", other.as_str()),
         })
@@ -65,7 +67,9 @@ impl Moments {
         Ok(match (var.device(), var.dtype()) {
             (Device::Cpu, DType::F32) => Self::F32(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
             (Device::Cpu, DType::F64) => Self::F64(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
-            (device, _) => Self::Composed(tensors.iter().map(|t| t.detach().to_device(device)).collect::<Result<_>>()?),
+            (device, _) => {
+                Self::Composed(tensors.iter().map(|t| t.detach().to_device(device)?.copy()).collect::<Result<_>>()?)
+            }
         })
     }
 
@@ -99,6 +103,24 @@ impl Moments {
             }
         }
     }
+}
+
+/// The step as CUDA takes it, together with those of other parameters; `None` where it is to be taken alone.
+#[cfg(feature = "cuda")]
+pub(super) fn for_cuda(moments: &Moments, var: &Var, terms: &[(f64, Tensor)], rule: Rule) -> Option<crate::cuda::Step> {
+    let (Device::Cuda(_), Rule::AdamW { keep, rate, unbias2, .. }) = (var.device(), rule) else { return None };
+    let Moments::Composed(moments) = moments else { return None };
+    let [first, second] = moments.as_slice() else { return None };
+    let tensors = terms.iter().enumerate().map(|(i, (_, g))| (i, g.clone())).collect();
+    Some(crate::cuda::Step {
+        gradient: crate::rows::Slot { tensors, len: var.elem_count() },
+        coefficients: terms.iter().map(|(c, _)| *c).collect(),
+        parameter: var.as_detached_tensor(),
+        moments: [first.clone(), second.clone()],
+        keep,
+        rate,
+        unbias2,
+    })
 }
 
 /// The rule in tensor operations, for GPUs and the 16-bit types.
