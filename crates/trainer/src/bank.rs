@@ -9,7 +9,7 @@ use balgrad_data::{Ahead, Dataset, Framing, LoadError, Modality, Sample, load};
 use balgrad_encoders::{Augment, CachedFeatures, Draw, Expects, Input, Standardizer, Tokenizer};
 use candle_core::{DType, Device, Tensor};
 
-use crate::sight::{Look, Piece, has, show};
+use crate::shown::{Look, Piece, has, show};
 
 /// How one modality is fetched.
 pub enum Seen {

@@ -97,6 +97,9 @@ pub static KEYS: &[Setting] = &[
     key("checkpoint_seconds", "30", number(0.0, 1e9), "seconds between checkpoints"),
 ];
 
+/// Names of the modalities, in the order of the towers.
+pub const MODALITIES: &[&str] = &["image", "text"];
+
 /// A resolved configuration: every key has a value that was checked.
 #[derive(Debug, Clone)]
 pub struct Config {

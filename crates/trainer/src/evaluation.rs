@@ -192,3 +192,8 @@ fn average(views: &[Probabilities]) -> Probabilities {
     };
     (0..views.first().map_or(0, Vec::len)).map(row).collect()
 }
+
+/// What each tower reads.
+pub fn expects(model: &TwoTower) -> Vec<&Expects> {
+    (0..model.modalities()).filter_map(|m| model.encoder(m)).map(balgrad_encoders::Encoder::expects).collect()
+}

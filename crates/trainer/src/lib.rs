@@ -2,8 +2,10 @@
 
 pub mod arms;
 pub mod bank;
+pub mod card;
 pub mod checkpoint;
 pub mod config;
+pub mod environment;
 pub mod evaluation;
 pub mod events;
 pub mod interrupt;
@@ -13,7 +15,9 @@ pub mod readable;
 pub mod report;
 pub mod retest;
 pub mod run;
+pub mod shown;
 pub mod sight;
+pub mod stage;
 pub mod statistics;
 pub mod training;
 

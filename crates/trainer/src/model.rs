@@ -2,76 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use balgrad_data::Task;
 use balgrad_encoders::{Parameters, TwoTower};
 use candle_core::Device;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::checkpoint::write_atomic;
-use crate::config::Config;
-use crate::evaluation::Judge;
-use crate::run::{MODALITIES, Stage};
-use crate::sight::Sight;
-use crate::training::{device, expects};
-
-/// `model.json`: all that is needed beside the weights to use a model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Card {
-    /// Version of this file's form.
-    pub schema: u32,
-    /// The form of the task.
-    pub task: Task,
-    /// Class names, in the order of the probabilities.
-    pub classes: Vec<String>,
-    /// A name of the table of fusions.
-    pub fusion: String,
-    /// The method that trained it, which says whose logits are the answer.
-    pub method: String,
-    /// How towers see a sample: encoders, statistics, vocabulary.
-    pub sight: Sight,
-}
-
-impl Card {
-    /// The card of a stage's model.
-    pub fn of(stage: &Stage, config: &Config) -> Self {
-        Self {
-            schema: 1,
-            task: stage.dataset().task,
-            classes: stage.dataset().classes.clone(),
-            fusion: config.word("fusion").to_owned(),
-            method: config.method.name.to_owned(),
-            sight: stage.sight.clone(),
-        }
-    }
-
-    /// Reads the card of a run folder.
-    ///
-    /// # Errors
-    /// A folder without a finished model, or a card of another version.
-    pub fn load(folder: &Path) -> Result<Self> {
-        let path = folder.join("model.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{} holds no finished model (no model.json)", folder.display()))?;
-        let card: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        if card.schema != 1 {
-            bail!("{}: schema {} is not known to this version", path.display(), card.schema);
-        }
-        Ok(card)
-    }
-
-    /// Writes `model.json` and `model.safetensors`.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
-    pub fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
-        let weights = folder.join("model.safetensors");
-        let temporary = folder.join("model.safetensors.tmp");
-        parameters.save(&temporary)?;
-        std::fs::rename(&temporary, &weights).with_context(|| format!("cannot write {}", weights.display()))?;
-        write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
-    }
-}
+use crate::card::Card;
+use crate::config::MODALITIES;
+use crate::environment::device;
+use crate::evaluation::{Judge, expects};
 
 /// A trained model with its preprocessing.
 pub struct Model {

@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, bail};
-use balgrad_data::{Dataset, Split, decode};
+use balgrad_data::{Dataset, Sample, Split, decode};
 use balgrad_encoders::{CacheKey, FeatureCache, FeatureWriter};
 use rayon::prelude::*;
 
-use crate::sight::{cache_folder, reason};
+use crate::environment::cache_folder;
 
 /// Samples between two looks at a signal.
 const PIECE: usize = 1024;
@@ -76,4 +76,13 @@ impl Readable {
         }
         Ok(Arc::clone(known.get_or_init(|| places.into())))
     }
+}
+
+/// Why a sample's image cannot be read.
+fn reason(sample: &Sample) -> String {
+    let error = sample.image.as_ref().and_then(|source| decode(source).err());
+    error.map_or_else(
+        || "it could not be read when it was first seen, and now can: start again".to_owned(),
+        |e| e.to_string(),
+    )
 }

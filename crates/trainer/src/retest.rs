@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use balgrad_data::{Condition, Impairment, Split};
+use balgrad_data::{Condition, Split};
 use serde_json::{Map, Value, json};
 
-use crate::Usage;
+use crate::card::Card;
 use crate::config::Config;
-use crate::model::Card;
-use crate::run::{Stage, Trained};
+use crate::evaluation::expects;
+use crate::run::Trained;
+use crate::stage::{Stage, impairment};
 
 /// What to test.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +53,7 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
         bail!("{} has the classes {found}, but the model was trained on {known}", data.name);
     }
     let judge = stage.judge(&config);
-    let reads = crate::training::expects(&stage.model);
+    let reads = expects(&stage.model);
     let mut test = Map::new();
     for (name, impairment) in names.iter().zip(impairments) {
         crate::interrupt::check()?;
@@ -75,23 +76,4 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
         out["missing_ratios"] = Trained::new(&stage, &config).ratios(&bank, &answers, &request.missing_ratios);
     }
     Ok(out)
-}
-
-/// A condition's name, with the config's kind and severity of noise where the name leaves them open.
-///
-/// # Errors
-/// A name that is no condition.
-pub fn impairment(config: &Config, name: &str) -> Result<Option<Impairment>> {
-    if name == "full" {
-        return Ok(None);
-    }
-    let full = match name {
-        "noisy-image" | "noisy-text" => {
-            let modality = name.trim_start_matches("noisy-");
-            let (kind, severity) = (config.word(&format!("noise.{modality}")), config.count("noise.severity"));
-            format!("{name}:{kind}:{severity}")
-        }
-        other => other.to_owned(),
-    };
-    Ok(Some(Impairment::parse(&full).map_err(|e| Usage(e.to_string()))?))
 }

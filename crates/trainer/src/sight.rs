@@ -2,7 +2,6 @@
 
 pub(crate) mod depth;
 mod frozen;
-mod shown;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,16 +17,13 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use self::depth::Freeze;
-pub(crate) use self::frozen::cache_folder;
 use self::frozen::{Frozen, Wanted};
-pub use self::shown::Look;
-pub(crate) use self::shown::{Piece, has, reason, show};
 
 use crate::Usage;
 use crate::bank::{Bank, Seen};
-use crate::config::Config;
+use crate::config::{Config, MODALITIES};
 use crate::readable::Readable;
-use crate::run::MODALITIES;
+use crate::shown::Look;
 
 /// How one modality is seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]

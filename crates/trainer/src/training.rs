@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
 use balgrad_encoders::{Augment, BlockRole, CutLayer, EncoderKind, Expects, Input, Parameters, TwoTower, encoder};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::bank::{Bank, Place, Variation, labels};
 use crate::checkpoint::{self, ConflictCounts, Progress};
 use crate::config::Config;
-use crate::evaluation::Judge;
+use crate::evaluation::{Judge, expects};
 use crate::events::Events;
 use crate::interrupt;
 use crate::metrics::Metrics;
@@ -407,11 +407,6 @@ fn epoch_metrics(metrics: &Metrics) -> Result<Map<String, Value>> {
     }
 }
 
-/// What each tower reads.
-pub fn expects(model: &TwoTower) -> Vec<&Expects> {
-    (0..model.modalities()).filter_map(|m| model.encoder(m)).map(balgrad_encoders::Encoder::expects).collect()
-}
-
 /// Pixels a side that the model sees; 0 if none.
 fn pixels(model: &TwoTower) -> usize {
     let size = |e: &&Expects| if let Expects::Pixels { size, .. } = e { Some(*size) } else { None };
@@ -462,20 +457,4 @@ pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Resul
     });
     let said = model.forward_embeddings(basis)?;
     Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, fused_head, teacher: None, leaves, taps })
-}
-
-/// The device of a name.
-///
-/// # Errors
-/// When this build or machine lacks it.
-pub fn device(name: &str) -> Result<Device> {
-    match name {
-        "cuda" => Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`"),
-        "metal" => {
-            Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`")
-        }
-        "auto" if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
-        "auto" if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
-        _ => Ok(Device::Cpu),
-    }
 }

@@ -11,7 +11,7 @@ use balgrad::Value;
 use balgrad_data::Split;
 use balgrad_encoders::Expects;
 use balgrad_trainer::config::Config;
-use balgrad_trainer::run::Stage;
+use balgrad_trainer::stage::Stage;
 use candle_core::Device;
 
 /// What this process holds beside mapped files, in bytes.

@@ -18,7 +18,7 @@ use balgrad_trainer::bank::{Bank, Seen};
 use balgrad_trainer::checkpoint::Progress;
 use balgrad_trainer::config::Config;
 use balgrad_trainer::evaluation::Judge;
-use balgrad_trainer::sight::Look;
+use balgrad_trainer::shown::Look;
 use balgrad_trainer::training::{Course, Watcher, train};
 use candle_core::{Device, Tensor};
 use image::{ImageFormat, Rgb, RgbImage};
@@ -303,7 +303,7 @@ fn a_bank_beyond_one_batch_is_answered_sample_by_sample() {
         class_weights: None,
         device: &Device::Cpu,
     };
-    let reads = balgrad_trainer::training::expects(&model);
+    let reads = balgrad_trainer::evaluation::expects(&model);
     for shown in 0..4 {
         let everyone = all.showing(shown);
         let correct = judge.correct(&judge.answers(&everyone, &reads).unwrap().probs, &everyone);

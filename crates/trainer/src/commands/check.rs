@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use balgrad_data::Split;
-use balgrad_trainer::run::open_data;
+use balgrad_trainer::stage::open_data;
 use clap::Args;
 
 use super::Configured;

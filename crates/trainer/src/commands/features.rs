@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use balgrad::Value;
 use balgrad_data::{Condition, Split};
-use balgrad_trainer::retest::impairment;
-use balgrad_trainer::run::Stage;
+use balgrad_trainer::stage::{Stage, impairment};
 use clap::Args;
 
 use super::Configured;

@@ -1,7 +1,6 @@
 //! Frozen encoders: unlearned featurisers and pretrained networks, whose features are computed once and cached.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -14,11 +13,12 @@ use candle_core::{DType, Device};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::shown::{Look, Piece, Shown, show};
 use super::{Origin, framing};
 use crate::Usage;
 use crate::bank::unloaded;
+use crate::environment::{cache_folder, hub};
 use crate::readable::Readable;
+use crate::shown::{Look, Piece, Shown, show};
 
 /// Pixels a side that image featurisers look at.
 const FEATURE_SIDE: u32 = 64;
@@ -68,7 +68,7 @@ pub(super) fn files(name: &str, origin: &Origin) -> Result<ModelFiles> {
         ))
         .into());
     }
-    let files = ModelFiles::open(place, &crate::run::hub()).map_err(|e| Usage(e.to_string()))?;
+    let files = ModelFiles::open(place, &hub()).map_err(|e| Usage(e.to_string()))?;
     Ok(origin.apply(files))
 }
 
@@ -322,12 +322,4 @@ fn progress(wanted: &Wanted<'_>) -> indicatif::ProgressBar {
     let name = format!("{} {} {}", wanted.split.name(), wanted.modality.name(), wanted.look.key());
     let bar = indicatif::ProgressBar::new(wanted.rows.len() as u64).with_message(name);
     if let Ok(style) = style { bar.with_style(style) } else { bar }
-}
-
-/// Where features are kept: `BALGRAD_CACHE`, else the user's cache folder.
-pub(crate) fn cache_folder() -> PathBuf {
-    let named = std::env::var_os("BALGRAD_CACHE").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    named.unwrap_or_else(|| user().unwrap_or_else(std::env::temp_dir).join("balgrad")).join("features")
 }

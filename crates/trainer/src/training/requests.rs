@@ -8,9 +8,9 @@ use balgrad_encoders::{Parameters, TwoTower};
 use balgrad_kernels::Optimizer;
 use candle_core::Tensor;
 
-use super::{Course, Run, expects, role};
+use super::{Course, Run, role};
 use crate::bank::Bank;
-use crate::evaluation::batch;
+use crate::evaluation::{batch, expects};
 
 impl Run<'_> {
     /// Does what the method asked for.

@@ -119,12 +119,3 @@ pub(crate) fn show(
         }
     })
 }
-
-/// Why a sample's image cannot be read.
-pub(crate) fn reason(sample: &Sample) -> String {
-    let error = sample.image.as_ref().and_then(|source| decode(source).err());
-    error.map_or_else(
-        || "it could not be read when it was first seen, and now can: start again".to_owned(),
-        |e| e.to_string(),
-    )
-}
