@@ -282,7 +282,9 @@ impl Balancer {
                 for (slot, var) in whole_vars(block, outputs).enumerate() {
                     let given = rows.iter_mut().zip(&coefficients);
                     let given: Vec<_> = given.filter_map(|(row, c)| Some((*c, row[slot].take()?))).collect();
-                    terms.insert(var.as_tensor().id(), given);
+                    if !given.is_empty() {
+                        terms.insert(var.as_tensor().id(), given);
+                    }
                 }
             }
             numbered.push((b, rows, coefficients, like));

@@ -6,7 +6,7 @@ mod plain;
 use std::collections::BTreeMap;
 
 use balgrad::{Balancer, EpochSummary, Granularity, Role, Value, find};
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter};
 use candle_core::DType;
 use plain::cross_entropy;
 use plain::gradients::{Expected, assert_close, combine, own, task};
@@ -250,4 +250,26 @@ fn adam_cancels_a_factor_on_the_gradient_but_not_on_the_step() {
     let on_step = moved("mslr", &[half.as_slice(), &[("apply", "step")]].concat());
     assert!((on_gradient / plain - 1.0).abs() < 0.01, "{on_gradient} against {plain}");
     assert!((on_step / plain - 0.5).abs() < 0.01, "{on_step} against {plain}");
+}
+
+/// Weights that two blocks list: the first has the gradient, whole or in terms.
+#[test]
+fn a_variable_of_two_blocks_is_not_lost() {
+    let model = Model::random(9, 3, false, false, false);
+    let run = |defer: bool| {
+        let vars = model.vars(DType::F32);
+        let mut listed = blocks(&vars, Granularity::Role);
+        let shared = listed[0].vars[0].clone();
+        listed[1].vars.push(shared.clone());
+        let method = find("balgrad").unwrap().with(&BTreeMap::new()).unwrap();
+        let mut b = Balancer::new(method, listed, 1);
+        let (outputs, labels) = (model.outputs(&vars, false).unwrap(), model.labels(DType::F32));
+        if defer {
+            b.unblended(&outputs, &labels).unwrap().terms(&shared).len()
+        } else {
+            b.backward(&outputs, &labels).unwrap().terms(&shared).len()
+        }
+    };
+    assert_eq!(run(false), 1);
+    assert!(run(true) > 1);
 }

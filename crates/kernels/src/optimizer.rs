@@ -5,11 +5,12 @@ mod rule;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use rule::Moments;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where an [`Optimizer`] finds gradients.
 pub trait Gradients {
-    /// The gradient of `var` as terms `(c, g)` of a sum `Σ c · g`, all in its shape, no `c` being 0; none where it has no gradient.
+    /// The gradient of `var` as terms `(c, g)` of a sum `Σ c · g`, all in its shape, no `c` being 0 and no `g`
+    /// a parameter; none where it has no gradient.
     fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)>;
 }
 
@@ -88,13 +89,16 @@ impl Optimizer {
     /// An optimizer with all moments zero.
     ///
     /// # Errors
-    /// When two parameters share a name, or a variable is not a float.
+    /// When two parameters share a name or a variable, or a variable is not a float.
     pub fn new(parameters: Vec<Parameter>, kind: OptimizerKind) -> Result<Self> {
-        let mut names = std::collections::HashSet::new();
+        let (mut names, mut vars) = (HashSet::new(), HashSet::new());
         let mut entries = Vec::with_capacity(parameters.len());
         for parameter in parameters {
             if !names.insert(parameter.name.clone()) {
                 bail!("optimizer: two parameters are named `{}`", parameter.name);
+            }
+            if !vars.insert(parameter.var.as_tensor().id()) {
+                bail!("optimizer: parameter `{}` is the variable of an earlier one", parameter.name);
             }
             let moments = Moments::zeros(&parameter.var, kind.moment_names().len())
                 .map_err(|error| error.context(format!("optimizer: parameter `{}`", parameter.name)))?;

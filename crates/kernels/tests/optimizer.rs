@@ -3,7 +3,7 @@
 
 use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter, Row, blend};
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
 use std::collections::HashMap;
 
 const ADAM: OptimizerKind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-6 };
@@ -94,6 +94,15 @@ impl Gradients for Terms {
     }
 }
 
+/// The terms of each variable.
+struct Each(HashMap<TensorId, Vec<(f64, Tensor)>>);
+
+impl Gradients for Each {
+    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)> {
+        self.0[&var.as_tensor().id()].iter().map(|(c, g)| (*c, g)).collect()
+    }
+}
+
 #[test]
 fn terms_are_summed_as_blend_sums_them() {
     for kind in [ADAM, SGD] {
@@ -154,10 +163,15 @@ fn adamw_steps_on_a_gpu_as_on_the_cpu() {
                 let state = optimizer.state().unwrap();
                 optimizer.load_state(&state).unwrap();
             }
-            let mut grads = GradStore::default();
-            for (i, ((dtype, n), var)) in kinds.iter().zip(&vars).enumerate() {
-                grads.insert(var, tensor(30 + i + step, *n, *dtype).to_device(device).unwrap());
-            }
+            // Of one term, two, or three.
+            let terms = |i: usize, dtype, n| {
+                let term = |t| {
+                    (1.0 - 0.3 * (i + t) as f64, tensor(30 + i + 7 * t + step, n, dtype).to_device(device).unwrap())
+                };
+                (0..1 + i % 3).map(term).collect()
+            };
+            let of = kinds.iter().zip(&vars).enumerate();
+            let grads = Each(of.map(|(i, ((dtype, n), var))| (var.as_tensor().id(), terms(i, *dtype, *n))).collect());
             optimizer.step(&grads, 0.05, &|_| 1.0).unwrap();
         }
         vars.iter().map(|var| f64s(&var.to_device(&Device::Cpu).unwrap())).collect::<Vec<_>>()
@@ -268,4 +282,7 @@ fn foreign_states_and_double_names_are_refused() {
     refused(&mut optimizer, &extra, "another model");
     let error = Optimizer::new(vec![parameter("a", 1, DType::F32), parameter("a", 1, DType::F32)], SGD).unwrap_err();
     assert!(error.to_string().contains("`a`"), "{error}");
+    let twice = parameter("a", 1, DType::F32);
+    let error = Optimizer::new(vec![twice.clone(), Parameter { name: "b".into(), ..twice }], SGD).unwrap_err();
+    assert!(error.to_string().contains("`b`"), "{error}");
 }

@@ -96,7 +96,7 @@ pub(super) const GROUPS: &[Group] = &[
             Pair {
                 ours: &["update", "fused"],
                 other: Side::Ours(&["update"]),
-                // Six reads and three writes, where eight and four were.
+                // Six reads and three writes, where seven and four were.
                 rows: &[
                     Row { name: "blend fused with AdamW ÷ one after the other", count: "9/11 = 0.82", ..PLAIN },
                     Row { name: "memory, blend fused with AdamW", measure: Measure::Memory, ..PLAIN },

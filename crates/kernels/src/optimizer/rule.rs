@@ -67,9 +67,9 @@ impl Moments {
         Ok(match (var.device(), var.dtype()) {
             (Device::Cpu, DType::F32) => Self::F32(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
             (Device::Cpu, DType::F64) => Self::F64(tensors.iter().map(|t| flat(t)?.to_vec1()).collect::<Result<_>>()?),
-            (device, _) => {
-                Self::Composed(tensors.iter().map(|t| t.detach().to_device(device)?.copy()).collect::<Result<_>>()?)
-            }
+            (device, _) => Self::Composed(
+                tensors.iter().map(|t| t.detach().contiguous()?.to_device(device)?.copy()).collect::<Result<_>>()?,
+            ),
         })
     }
 
@@ -95,6 +95,11 @@ impl Moments {
             Self::F32(moments) => update(var, terms, rule, moments),
             Self::F64(moments) => update(var, terms, rule, moments),
             Self::Composed(moments) => {
+                if let [(c, grad)] = terms
+                    && *c == 1.0
+                {
+                    return composed(var, grad, rule, moments);
+                }
                 let rows: Vec<[Option<Tensor>; 1]> = terms.iter().map(|(_, g)| [Some(g.clone())]).collect();
                 let rows: Vec<Row<'_>> = rows.iter().map(<[_; 1]>::as_slice).collect();
                 let coefficients: Vec<f64> = terms.iter().map(|(c, _)| *c).collect();
