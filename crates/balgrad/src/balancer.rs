@@ -272,12 +272,11 @@ impl Balancer {
         }
         let mut terms = HashMap::new();
         let mut numbered = Vec::with_capacity(self.blocks.len());
-        for (b, (block, mut rows)) in self.blocks.iter().zip(rows_of).enumerate() {
-            // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
-            let mut coefficients = mix.coefficients[b].iter();
+        for (b, (block, rows)) in self.blocks.iter().zip(rows_of).enumerate() {
             let like = (mix.noise != 0.0).then(|| rows.first().cloned().unwrap_or_default());
-            rows.retain(|_| coefficients.next().is_some_and(|c| *c != 0.0));
-            let coefficients: Vec<f64> = mix.coefficients[b].iter().copied().filter(|c| *c != 0.0).collect();
+            // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
+            let weighed = rows.into_iter().zip(mix.coefficients[b].iter().copied()).filter(|(_, c)| *c != 0.0);
+            let (mut rows, coefficients): (Vec<_>, Vec<f64>) = weighed.unzip();
             if defer && like.is_none() {
                 for (slot, var) in whole_vars(block, outputs).enumerate() {
                     let given = rows.iter_mut().zip(&coefficients);

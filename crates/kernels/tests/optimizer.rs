@@ -85,15 +85,6 @@ fn steps_agree_with_the_papers() {
     }
 }
 
-/// The same terms for every variable.
-struct Terms(Vec<(f64, Tensor)>);
-
-impl Gradients for Terms {
-    fn terms(&self, _: &Var) -> Vec<(f64, &Tensor)> {
-        self.0.iter().map(|(c, g)| (*c, g)).collect()
-    }
-}
-
 /// The terms of each variable.
 struct Each(HashMap<TensorId, Vec<(f64, Tensor)>>);
 
@@ -119,7 +110,8 @@ fn terms_are_summed_as_blend_sums_them() {
                         let mut optimizer = Optimizer::new(vec![parameter], kind).unwrap();
                         for _ in 0..2 {
                             if fused {
-                                optimizer.step(&Terms(terms.clone()), 0.05, &|_| 1.0).unwrap();
+                                let grads = Each(HashMap::from([(var.as_tensor().id(), terms.clone())]));
+                                optimizer.step(&grads, 0.05, &|_| 1.0).unwrap();
                                 continue;
                             }
                             let mut grads = GradStore::default();
