@@ -45,6 +45,18 @@ __device__ double block_sum(double x) {
     return x;
 }
 
+// The elements of a slot that are this thread block's, and where the table of rows starts.
+struct Chunk {
+    unsigned slot;
+    u64 start, end;
+    const u64 *rest;
+};
+__device__ __forceinline__ Chunk chunk(const u64 *work, unsigned slots) {
+    unsigned slot = work[blockIdx.x] >> 32;
+    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
+    return {slot, start, min(start + CHUNK, work[gridDim.x + slot]), work + gridDim.x + slots};
+}
+
 // The products of rows x with rows y over the elements from `start` to `end`, `DIAGONAL` where the two are the same rows and
 // the upper triangle is enough. Unrolled, so that each thread has enough loads under way to hide the memory's latency.
 template <bool DIAGONAL, typename T>
@@ -73,10 +85,8 @@ __device__ void gram(const u64 *work, unsigned k, unsigned slots, double *partia
     unsigned chunks = gridDim.x, tiles = (k + TILE - 1) / TILE, a = 0, b = blockIdx.y;
     while (b >= tiles - a) b -= tiles - a++;
     b += a;
-    unsigned slot = work[blockIdx.x] >> 32;
-    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
-    u64 end = min(start + CHUNK, work[chunks + slot]);
-    const T *const *rows = (const T *const *)(work + chunks + slots) + (u64)slot * k;
+    auto [slot, start, end, rest] = chunk(work, slots);
+    const T *const *rows = (const T *const *)rest + (u64)slot * k;
     const T *x[TILE], *y[TILE];
     for (unsigned i = 0; i < TILE; i++) {
         x[i] = a * TILE + i < k ? rows[a * TILE + i] : nullptr;
@@ -128,10 +138,7 @@ __device__ __forceinline__ void weigh(const T *const *rows, const double *coeffi
 
 template <typename T>
 __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
-    unsigned chunks = gridDim.x, slot = work[blockIdx.x] >> 32;
-    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
-    u64 end = min(start + CHUNK, work[chunks + slot]);
-    const u64 *rest = work + chunks + slots;
+    auto [slot, start, end, rest] = chunk(work, slots);
     const T *const *rows = (const T *const *)rest + (u64)slot * k;
     T *out = (T *)rest[(u64)slots * k + slot];
     const double *coefficients = (const double *)(rest + (u64)slots * k + slots);
@@ -147,10 +154,7 @@ __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
 // A step of AdamW along the rows' sum, in the type M of the moments.
 template <typename T, typename M>
 __device__ void adamw(const u64 *work, unsigned k, unsigned slots, double beta1, double beta2, double eps) {
-    unsigned chunks = gridDim.x, slot = work[blockIdx.x] >> 32;
-    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
-    u64 end = min(start + CHUNK, work[chunks + slot]);
-    const u64 *rest = work + chunks + slots;
+    auto [slot, start, end, rest] = chunk(work, slots);
     const T *const *rows = (const T *const *)rest + (u64)slot * k;
     rest += (u64)slots * k;
     T *parameter = (T *)rest[slot];
