@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`. One file per command; a command is a row of [`COMMANDS`].
 
 mod bench;
+mod bits;
 mod ci;
 mod datasets;
 mod dist;
@@ -19,6 +20,7 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command { name: "bench", about: bench::ABOUT, run: bench::run },
+    Command { name: "bits", about: bits::ABOUT, run: bits::run },
     Command { name: "ci", about: ci::ABOUT, run: ci::run },
     Command { name: "optimisers", about: optimisers::ABOUT, run: optimisers::run },
     Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
