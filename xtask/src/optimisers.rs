@@ -1,10 +1,10 @@
 //! `cargo xtask optimisers`: baselines that scale a whole block, under optimisers that see the scale and that cancel it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::reproduce::{build, succeed};
 
@@ -52,13 +52,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let tried = |optimiser: &str, rate: &str| format!("joint:{optimiser}:lr={rate}");
         let all = OPTIMISERS.iter().flat_map(|(_, optimiser, rates)| rates.map(|rate| tried(optimiser, rate)));
         compare(&program, task, &all.collect::<Vec<_>>(), "3", &folder)?;
+        let tuned = summary(&program, &folder)?;
         let mut rows = Vec::new();
         let mut best = Vec::new();
         for (name, optimiser, rates) in OPTIMISERS {
             let mut scored = Vec::new();
             for rate in rates {
-                let runs = results(&folder, &tried(optimiser, rate), 3)?;
-                scored.push((mean(&runs, |r| r["val"][metric(r)].as_f64())?, rate));
+                scored.push((tuned.validation(&tried(optimiser, rate), 3)?, rate));
             }
             // Ties go to the smaller rate: the last of several largest is taken, from the end.
             let from_the_end = scored.into_iter().rev();
@@ -70,8 +70,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             best.push((name, rate, optimiser));
         }
         compare(&program, task, &rows, &seeds, &folder)?;
-        let count = seeds.parse().context("--seeds: a count")?;
-        table(task, &folder, &best, count)?;
+        table(task, &summary(&program, &folder)?, &best)?;
     }
     Ok(())
 }
@@ -83,28 +82,60 @@ fn compare(program: &Path, task: &str, rows: &[String], seeds: &str, folder: &Pa
     succeed(command.args(["--set", "on_nan=skip", "--out"]).arg(folder))
 }
 
-/// The results of one row, seed by seed.
-fn results(folder: &Path, row: &str, seeds: usize) -> Result<Vec<Value>> {
-    let runs: PathBuf = folder.join(row.replace([':', '='], "_"));
-    let one = |seed| {
-        let path = runs.join(format!("seed-{seed}/results.json"));
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
-    };
-    (0..seeds).map(one).collect()
+/// The part of a report's `summary.json` that is read here.
+#[derive(Deserialize)]
+struct Summary {
+    runs: Vec<Run>,
+    rows: Vec<Row>,
 }
 
-fn metric(results: &Value) -> &str {
-    results["metric"].as_str().unwrap_or("accuracy")
+#[derive(Deserialize)]
+struct Run {
+    method: String,
+    seed: usize,
+    metric: String,
+    val: Option<f64>,
 }
 
-fn mean(runs: &[Value], of: impl Fn(&Value) -> Option<f64>) -> Result<f64> {
-    let values: Vec<f64> = runs.iter().map(of).collect::<Option<_>>().context("a run without this score")?;
-    Ok(values.iter().sum::<f64>() / values.len() as f64)
+#[derive(Deserialize)]
+struct Row {
+    method: String,
+    condition: String,
+    metric: String,
+    mean: Option<f64>,
+}
+
+/// The numbers of the runs in a folder.
+fn summary(program: &Path, folder: &Path) -> Result<Summary> {
+    let path = folder.join("summary.json");
+    let mut report = Command::new(program);
+    succeed(report.arg("report").arg(folder).arg("--summary").arg(&path).stdout(Stdio::null()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+impl Summary {
+    /// A row's mean score on the validation split over its first seeds.
+    fn validation(&self, method: &str, seeds: usize) -> Result<f64> {
+        let runs = self.runs.iter().filter(|r| r.method == method && r.seed < seeds);
+        let scores: Vec<f64> = runs.map(|r| r.val).collect::<Option<_>>().context("a run without this score")?;
+        if scores.len() != seeds {
+            bail!("{method}: {} runs of {seeds}", scores.len());
+        }
+        Ok(scores.iter().sum::<f64>() / seeds as f64)
+    }
+
+    /// A row's mean headline score on the test split.
+    fn test(&self, method: &str, condition: &str) -> Result<f64> {
+        let metric = self.runs.first().map(|r| r.metric.as_str());
+        let wanted = |r: &&Row| r.method == method && r.condition == condition && Some(r.metric.as_str()) == metric;
+        let row = self.rows.iter().find(wanted).with_context(|| format!("no run of {method}"))?;
+        row.mean.with_context(|| format!("{method}: a run without this score"))
+    }
 }
 
 /// Full and Avg of every baseline under every optimiser.
-fn table(task: &str, folder: &Path, best: &[(&str, &str, &str)], seeds: usize) -> Result<()> {
+fn table(task: &str, summary: &Summary, best: &[(&str, &str, &str)]) -> Result<()> {
     println!("\n## `{task}`\n");
     let head = |(name, rate, _): &(&str, &str, &str)| format!("{name} {rate}: gradient | {name} {rate}: step");
     println!("| method | {} |", best.iter().map(head).collect::<Vec<_>>().join(" | "));
@@ -117,9 +148,7 @@ fn table(task: &str, folder: &Path, best: &[(&str, &str, &str)], seeds: usize) -
                     "joint" => format!("joint:{optimiser}:lr={rate}"),
                     method => format!("{method}:apply={apply}:{optimiser}:lr={rate}"),
                 };
-                let runs = results(folder, &row, seeds)?;
-                let full = mean(&runs, |r| r["test"]["full"][metric(r)].as_f64())?;
-                let avg = mean(&runs, |r| r["missing"]["avg"].as_f64())?;
+                let (full, avg) = (summary.test(&row, "full")?, summary.test(&row, "missing-avg")?);
                 cells.push(format!("{:.1} / {:.1}", 100.0 * full, 100.0 * avg));
             }
         }

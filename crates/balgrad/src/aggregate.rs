@@ -6,58 +6,19 @@
 
 use balgrad_kernels::{blend, gram};
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Result, Tensor, Var};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use candle_core::{Error, Result, Tensor, Var};
 
-use crate::State;
-
-/// What an aggregator may look at in one step.
-#[derive(Debug, Clone, Copy)]
-pub struct Round<'a> {
-    /// `⟨g_i, g_j⟩` over the shared parameters, row-major `k × k`; empty where the aggregator does not ask for it.
-    pub gram: &'a [f64],
-    /// The value of each loss, `k`.
-    pub losses: &'a [f64],
-    /// Steps taken before this one.
-    pub step: usize,
-    /// Epochs finished before this one.
-    pub epoch: usize,
-    /// Decides, with `step`, whatever is left to chance.
-    pub seed: u64,
-}
-
-impl Round<'_> {
-    /// The number of objectives.
-    pub fn objectives(&self) -> usize {
-        self.losses.len()
-    }
-
-    /// A generator for this step's draws.
-    pub fn rng(&self) -> ChaCha8Rng {
-        let mut key = [0u8; 32];
-        key[..8].copy_from_slice(&self.seed.to_le_bytes());
-        key[8..16].copy_from_slice(&(self.step as u64).to_le_bytes());
-        ChaCha8Rng::from_seed(key)
-    }
-
-    /// For each objective the others, in random order.
-    pub fn orders(&self) -> Vec<Vec<usize>> {
-        let (k, mut rng) = (self.objectives(), self.rng());
-        let mut order = |i: usize| {
-            let mut others: Vec<usize> = (0..k).filter(|j| *j != i).collect();
-            others.shuffle(&mut rng);
-            others
-        };
-        (0..k).map(&mut order).collect()
-    }
-}
+use crate::objective::number;
+use crate::{BlockInfo, Clock, Evidence, Role, Signals, State};
 
 /// A rule that weighs objectives: the shared parameters' gradient is `Σ_i weights[i] · g_i`.
 pub trait Aggregator: Send {
-    /// One weight per objective.
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64>;
+    /// One weight per objective, from evidence with a single block: the shared parameters, whose Gram matrix is
+    /// [`Evidence::shared_gram`] where the rule asks for it.
+    ///
+    /// # Errors
+    /// When the evidence is not what the rule asks for.
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>>;
 
     /// Whether the rule looks at gradients; one that does not needs a single backward pass.
     fn needs_gram(&self) -> bool {
@@ -76,15 +37,32 @@ pub trait Aggregator: Send {
     }
 
     /// Continues from [`state`](Self::state).
-    fn restore(&mut self, _state: &State) {}
+    ///
+    /// # Errors
+    /// When the state is not this rule's.
+    fn restore(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// The rule's weights, or equal ones (`1/k`) where degenerate gradients leave it without an answer.
-pub(crate) fn weigh(aggregator: &mut dyn Aggregator, round: &Round<'_>) -> Vec<f64> {
-    let k = round.objectives();
-    let weights = aggregator.weights(round);
-    let sound = weights.len() == k && weights.iter().all(|w| w.is_finite());
-    if sound { weights } else { vec![1.0 / k.max(1) as f64; k] }
+/// The rule's weights from its evidence, or equal ones (`1/k`) where degenerate gradients leave it without an answer. `gram` is
+/// empty where the rule does not look at it.
+pub(crate) fn weigh(
+    aggregator: &mut dyn Aggregator,
+    gram: Vec<f64>,
+    losses: &[f64],
+    modalities: usize,
+    clock: Clock,
+) -> Result<Vec<f64>> {
+    let k = losses.len();
+    let shared = [BlockInfo { name: "shared".to_owned(), role: Role::Fused }];
+    let evidence = Evidence { clock, modalities, losses, signals: &Signals::new(), blocks: &shared, gram: &[gram] };
+    let weights = aggregator.weights(&evidence)?;
+    if weights.len() != k {
+        return Err(Error::Msg(format!("the rule gave {} weights for {k} objectives", weights.len())));
+    }
+    let sound = weights.iter().all(|w| w.is_finite());
+    Ok(if sound { weights } else { vec![1.0 / k.max(1) as f64; k] })
 }
 
 /// Puts an [`Aggregator`] to work on any losses: drop-in for the backward pass of their sum.
@@ -134,7 +112,7 @@ impl Aggregation {
     /// # Errors
     /// When a loss is not a scalar.
     pub fn backward(&mut self, losses: &[Tensor], own: &[Var]) -> Result<GradStore> {
-        let values = losses.iter().map(|l| l.to_dtype(DType::F64)?.to_scalar()).collect::<Result<Vec<f64>>>()?;
+        let values = losses.iter().map(number).collect::<Result<Vec<f64>>>()?;
         let mut stores = losses.iter().map(Tensor::backward).collect::<Result<Vec<_>>>()?;
         let mut rows_of = |vars: &[Var]| -> Vec<Vec<Option<Tensor>>> {
             stores.iter_mut().map(|s| vars.iter().map(|v| s.remove(v.as_tensor())).collect()).collect()
@@ -143,8 +121,8 @@ impl Aggregation {
         let shared: Vec<&[Option<Tensor>]> = shared.iter().map(Vec::as_slice).collect();
         let heads: Vec<&[Option<Tensor>]> = heads.iter().map(Vec::as_slice).collect();
         let gram = if self.aggregator.needs_gram() { gram(&shared)? } else { Vec::new() };
-        let round = Round { gram: &gram, losses: &values, step: self.step, epoch: self.epoch, seed: self.seed };
-        self.weights = weigh(self.aggregator.as_mut(), &round);
+        let clock = Clock { step: self.step, epoch: self.epoch, seed: self.seed, ..Clock::default() };
+        self.weights = weigh(self.aggregator.as_mut(), gram, &values, 0, clock)?;
         self.step += 1;
         let plain = vec![1.0; losses.len()];
         let on_heads = if self.aggregator.weighs_losses() { &self.weights } else { &plain };

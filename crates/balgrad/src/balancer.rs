@@ -1,43 +1,26 @@
 //! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use balgrad_kernels::{Gradients, add_noise, blend, gram, map_on};
+use balgrad_kernels::{add_noise, blend, gram, map_on};
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Tensor, TensorId, Var};
+use candle_core::{Error, Result, Tensor, Var};
 
-use crate::methods::{GramScope, Objective};
 use crate::{
-    Block, BlockInfo, EpochSummary, Evidence, Labels, Method, Mix, Moment, Needs, Outputs, Request, Role, State, Tap,
+    Alone, Block, BlockInfo, Clock, Communicator, EpochSummary, Evidence, GramScope, Method, Mix, Needs, Objective,
+    Objectives, Outputs, Request, Role, Signals, State, Tap, Target,
 };
 
 /// What happened in the last step, for the log.
 #[derive(Debug, Clone, Default)]
 pub struct StepReport {
     /// Name and value of each objective.
-    pub losses: Vec<(&'static str, f64)>,
+    pub losses: Vec<(Cow<'static, str>, f64)>,
     /// The mix that was used.
     pub mix: Option<Mix>,
     /// Backward passes that the step took.
     pub passes: usize,
-}
-
-/// The balanced gradient of one step as an [`Optimizer`](balgrad_kernels::Optimizer) of ours takes it: where it is a sum over
-/// objectives, the optimiser adds it up while it updates the parameter, so that it is neither written nor read again.
-#[derive(Debug, Default)]
-pub struct Unblended {
-    whole: GradStore,
-    /// `(c_i, g_i)` of the variables that `whole` lacks.
-    terms: HashMap<TensorId, Vec<(f64, Tensor)>>,
-}
-
-impl Gradients for Unblended {
-    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)> {
-        match self.terms.get(&var.as_tensor().id()) {
-            Some(terms) => terms.iter().map(|(c, g)| (*c, g)).collect(),
-            None => self.whole.terms(var),
-        }
-    }
 }
 
 /// Puts a [`Method`] to work on a model's blocks: drop-in for `loss.backward()`.
@@ -55,6 +38,9 @@ pub struct Balancer {
     length: Option<(usize, usize)>,
     kept: Option<Mix>,
     report: StepReport,
+    communicator: Arc<dyn Communicator>,
+    /// Sums of this epoch's own losses, one for each modality, and the steps that were summed.
+    own: (Vec<f64>, f64),
 }
 
 impl Balancer {
@@ -74,7 +60,17 @@ impl Balancer {
             length: None,
             kept: None,
             report: StepReport::default(),
+            communicator: Arc::new(Alone),
+            own: (Vec::new(), 0.0),
         }
+    }
+
+    /// One of several ranks that train as one: its [`Outputs`] must be those of the whole batch
+    /// ([`Outputs::gathered`]), in which its own rows alone carry a gradient.
+    #[must_use]
+    pub fn among(mut self, communicator: Arc<dyn Communicator>) -> Self {
+        self.communicator = communicator;
+        self
     }
 
     /// Tells how long the run will be, for methods that change with its progress.
@@ -85,12 +81,13 @@ impl Balancer {
     }
 
     /// Where in the run the next step stands.
-    fn moment(&self) -> Moment {
+    fn clock(&self) -> Clock {
         let Self { step, epoch, seed, .. } = *self;
-        let part = |done: usize, all: usize| (done as f64 / all.max(1) as f64).min(1.0);
-        let parts = self.length.map(|(n, epochs)| (part(step, n * epochs), part(step - self.epoch_start, n)));
-        let (progress, within_epoch) = parts.unwrap_or_default();
-        Moment { step, epoch, seed, progress, within_epoch }
+        let fraction = |done: usize, all: usize| (done as f64 / all.max(1) as f64).min(1.0);
+        let fractions =
+            self.length.map(|(n, epochs)| (fraction(step, n * epochs), fraction(step - self.epoch_start, n)));
+        let (progress, within_epoch) = fractions.unwrap_or_default();
+        Clock { step, epoch, seed, progress, within_epoch }
     }
 
     /// What the method wants to see in [`Outputs`].
@@ -113,22 +110,8 @@ impl Balancer {
     /// no entry, so that no optimiser moves it.
     ///
     /// # Errors
-    /// When the outputs lack what the method needs, or shapes disagree.
-    pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
-        Ok(self.step(outputs, labels, false)?.whole)
-    }
-
-    /// [`backward`](Self::backward) for the optimisers of `balgrad-kernels`: the same step to the last bit, with one gradient
-    /// less in memory. On Metal the gradient comes whole.
-    ///
-    /// # Errors
-    /// As [`backward`](Self::backward).
-    pub fn unblended(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Unblended> {
-        self.step(outputs, labels, !outputs.fused.device().is_metal())
-    }
-
-    /// A step; `defer` leaves sums over objectives to the optimiser where nothing else asks for them.
-    fn step(&mut self, outputs: &Outputs, labels: &Labels, defer: bool) -> Result<Unblended> {
+    /// When the outputs lack what the method needs, shapes disagree, or the method's mix does not fit.
+    pub fn backward(&mut self, outputs: &Outputs, target: &Target) -> Result<GradStore> {
         let modality = |b: &BlockInfo| match b.role {
             Role::Tower(m) | Role::Head(m) => m,
             Role::Fused => 0,
@@ -137,29 +120,29 @@ impl Balancer {
             let (name, m, n) = (&block.name, modality(block), outputs.modalities());
             return Err(Error::Msg(format!("block `{name}` belongs to modality {m}, but the outputs show {n}")));
         }
-        self.method.begin(&self.moment());
-        let objectives = self.method.objectives(outputs, labels)?;
-        let losses = objectives.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
+        let objectives = self.method.objectives(outputs, target, &self.clock())?;
+        let values = objectives.losses.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
+        self.count_own(&objectives, outputs.modalities())?;
+        let Objectives { losses, signals } = objectives;
         let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));
         // Coefficients that do not depend on gradients are known before any backward pass; where all blocks share
         // them, the mix is the gradient of one scalar.
         let early = match self.needs.gram {
-            GramScope::None => Some(self.mix(&losses, &[], outputs.modalities())?),
+            GramScope::None => Some(self.mix(&values, &signals, &[], outputs.modalities())?),
             GramScope::Towers | GramScope::All => None,
         };
-        let whole = |whole| Unblended { whole, terms: HashMap::new() };
         let (grads, mix, passes) = match (kept, early) {
-            (Some(mix), _) => (whole(self.one_scalar(&objectives, &mix, outputs)?), mix, 1),
-            (None, Some(mix)) if objectives.len() > 1 && mix.noise == 0.0 && all_equal(&mix.coefficients) => {
-                (whole(self.weighted(&objectives, &mix, outputs)?), mix, 1)
+            (Some(mix), _) => (self.one_scalar(&losses, &mix, outputs)?, mix, 1),
+            (None, Some(mix)) if losses.len() > 1 && mix.noise == 0.0 && all_equal(&mix.coefficients) => {
+                (self.weighted(&losses, &mix, outputs)?, mix, 1)
             }
             (None, early) => {
-                let (grads, mix) = self.exact(&objectives, &losses, early, outputs, defer)?;
-                (grads, mix, objectives.len())
+                let (grads, mix) = self.exact(&losses, &values, &signals, early, outputs)?;
+                (grads, mix, losses.len())
             }
         };
         self.report = StepReport {
-            losses: objectives.iter().map(|o| o.name).zip(losses).collect(),
+            losses: losses.into_iter().map(|o| o.name).zip(values).collect(),
             mix: Some(mix.clone()),
             passes,
         };
@@ -170,25 +153,49 @@ impl Balancer {
         Ok(grads)
     }
 
-    /// Whether the method wants a [`Survey`](crate::Survey) in the summary of this epoch (from 1).
-    pub fn surveys(&self, epoch: usize) -> bool {
-        self.method.surveys(epoch)
+    /// Adds up own losses, where the objectives name them and all are finite.
+    fn count_own(&mut self, objectives: &Objectives, modalities: usize) -> Result<()> {
+        let Some(own) = objectives.own(modalities)? else { return Ok(()) };
+        if own.iter().all(|loss| loss.is_finite()) {
+            let (sums, steps) = &mut self.own;
+            sums.resize(modalities, 0.0);
+            sums.iter_mut().zip(own).for_each(|(sum, loss)| *sum += loss);
+            *steps += 1.0;
+        }
+        Ok(())
+    }
+
+    /// Whether the method wants a [`Probe`](crate::Probe) in the summary of this epoch (from 1).
+    pub fn probes(&self, epoch: usize) -> bool {
+        self.method.probes(epoch)
     }
 
     /// Tells the method that an epoch has ended; what it asks for is the training loop's to do. Methods that only pick
-    /// coefficients ask for nothing.
+    /// coefficients ask for nothing. Training losses of the modalities that the summary leaves open are filled in where the
+    /// method's objectives name them.
     ///
     /// # Errors
     /// What the method reports.
-    pub fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
+    pub fn epoch_ended(&mut self, mut summary: EpochSummary) -> Result<Vec<Request>> {
         (self.epoch, self.epoch_start) = (summary.epoch, self.step);
-        self.method.epoch_ended(summary)
+        let (sums, steps) = std::mem::take(&mut self.own);
+        if steps > 0.0 {
+            summary.train_loss.resize(sums.len(), None);
+            for (loss, sum) in summary.train_loss.iter_mut().zip(sums) {
+                *loss = loss.or(Some(sum / steps));
+            }
+        }
+        self.method.epoch_ended(&summary)
     }
 
     /// Everything that the next step depends on beside the model.
     pub fn state(&self) -> State {
         let mut state = self.method.state();
         state.insert("balancer.step".into(), vec![self.step as f64, self.epoch as f64, self.epoch_start as f64]);
+        if self.own.1 > 0.0 {
+            state.insert("balancer.own".into(), self.own.0.clone());
+            state.insert("balancer.own_steps".into(), vec![self.own.1]);
+        }
         if let Some(mix) = &self.kept {
             state.insert("balancer.kept".into(), mix.coefficients.concat());
             state.insert("balancer.kept_scale".into(), mix.step_scale.clone());
@@ -219,6 +226,8 @@ impl Balancer {
             }
             _ => None,
         };
+        let own_steps = state.get("balancer.own_steps").and_then(|v| v.first()).copied().unwrap_or_default();
+        self.own = (state.get("balancer.own").cloned().unwrap_or_default(), own_steps);
         self.method.restore(state)?;
         (self.step, self.epoch, self.kept) = (*step as usize, *epoch as usize, kept);
         self.epoch_start = (*epoch_start as usize).min(self.step);
@@ -226,9 +235,9 @@ impl Balancer {
     }
 
     /// The method's answer, checked for its shape.
-    fn mix(&mut self, losses: &[f64], gram: &[Vec<f64>], modalities: usize) -> Result<Mix> {
-        let (step, epoch, seed) = (self.step, self.epoch, self.seed);
-        let mix = self.method.mix(&Evidence { step, epoch, seed, modalities, losses, blocks: &self.infos, gram })?;
+    fn mix(&mut self, losses: &[f64], signals: &Signals, gram: &[Vec<f64>], modalities: usize) -> Result<Mix> {
+        let clock = self.clock();
+        let mix = self.method.mix(&Evidence { clock, modalities, losses, signals, blocks: &self.infos, gram })?;
         let blocks = self.blocks.len();
         let fits = mix.coefficients.len() == blocks && mix.step_scale.len() == blocks;
         if !fits || mix.coefficients.iter().any(|row| row.len() != losses.len()) {
@@ -238,15 +247,23 @@ impl Balancer {
         Ok(mix)
     }
 
+    /// Sums tensors over ranks.
+    fn sum<'a>(&self, tensors: impl Iterator<Item = &'a mut Tensor>) -> Result<()> {
+        match self.communicator.size() {
+            1 => Ok(()),
+            _ => self.communicator.sum(&mut tensors.collect::<Vec<_>>()),
+        }
+    }
+
     /// One backward per objective, one Gram matrix and one blend per block.
     fn exact(
         &mut self,
         objectives: &[Objective],
         losses: &[f64],
+        signals: &Signals,
         early: Option<Mix>,
         outputs: &Outputs,
-        defer: bool,
-    ) -> Result<(Unblended, Mix)> {
+    ) -> Result<(GradStore, Mix)> {
         let device = outputs.fused.device();
         let mut stores = map_on(device, objectives, |o| o.loss.backward())?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
@@ -255,37 +272,36 @@ impl Balancer {
             let row = |store: &mut GradStore| tensors.iter().map(|t| store.remove(t)).collect::<Vec<_>>();
             rows_of.push(stores.iter_mut().map(row).collect::<Vec<_>>());
         }
+        // What a Gram matrix, or noise, reads must be whole first; all else is blended first: one row to sum, not k. Where the
+        // graph was cut, every rank has the gradients of the whole batch already.
+        let all = self.needs.gram == GramScope::All;
+        let noisy = early.as_ref().is_some_and(|mix| mix.noise != 0.0);
+        let read = |block: &Block| noisy || (early.is_none() && (all || matches!(block.role, Role::Tower(_))));
+        let whole: Vec<bool> = self.blocks.iter().map(|b| outputs.leaves.is_some() || read(b)).collect();
+        if outputs.leaves.is_none() {
+            let read = rows_of.iter_mut().zip(&whole).filter(|(_, whole)| **whole).map(|(rows, _)| rows);
+            self.sum(read.flatten().flatten().flatten())?;
+        }
         let mix = match early {
             Some(mix) => mix,
             None => {
                 let blocks: Vec<_> = self.blocks.iter().zip(&rows_of).collect();
-                let all = self.needs.gram == GramScope::All;
                 let grams = map_on(device, &blocks, |(block, rows)| {
                     let wanted = all || matches!(block.role, Role::Tower(_));
                     if wanted { block_gram(block, rows, outputs) } else { Ok(Vec::new()) }
                 })?;
-                self.mix(losses, &grams, outputs.modalities())?
+                self.mix(losses, signals, &grams, outputs.modalities())?
             }
         };
         if mix.noise != 0.0 && !outputs.taps.is_empty() {
             return Err(Error::Msg("noise wants whole gradients: leave `Outputs::taps` empty".into()));
         }
-        let mut terms = HashMap::new();
         let mut numbered = Vec::with_capacity(self.blocks.len());
-        for (b, (block, rows)) in self.blocks.iter().zip(rows_of).enumerate() {
+        for (b, rows) in rows_of.into_iter().enumerate() {
             let like = (mix.noise != 0.0).then(|| rows.first().cloned().unwrap_or_default());
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
             let weighed = rows.into_iter().zip(mix.coefficients[b].iter().copied()).filter(|(_, c)| *c != 0.0);
-            let (mut rows, coefficients): (Vec<_>, Vec<f64>) = weighed.unzip();
-            if defer && like.is_none() {
-                for (slot, var) in whole_vars(block, outputs).enumerate() {
-                    let given = rows.iter_mut().zip(&coefficients);
-                    let given: Vec<_> = given.filter_map(|(row, c)| Some((*c, row[slot].take()?))).collect();
-                    if !given.is_empty() {
-                        terms.insert(var.as_tensor().id(), given);
-                    }
-                }
-            }
+            let (rows, coefficients): (Vec<_>, Vec<f64>) = weighed.unzip();
             numbered.push((b, rows, coefficients, like));
         }
         let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
@@ -306,7 +322,7 @@ impl Balancer {
             }
             Ok(gradient)
         })?;
-        Ok((Unblended { whole: self.collect(blended, outputs)?, terms }, mix))
+        Ok((self.collect(blended, outputs, &whole)?, mix))
     }
 
     /// The gradient of `Σ_i c_i L_i`, for coefficients that all blocks share.
@@ -342,11 +358,14 @@ impl Balancer {
         let mut store = scalar.backward()?;
         let of_block = |block| places(block, outputs).iter().map(|place| store.remove(place)).collect();
         let gradients = self.blocks.iter().map(of_block).collect();
-        self.collect(gradients, outputs)
+        self.collect(gradients, outputs, &vec![outputs.leaves.is_some(); self.blocks.len()])
     }
 
     /// Puts the blended gradients into one store; where the graph was cut, pushes them through the towers first.
-    fn collect(&self, blended: Vec<Vec<Option<Tensor>>>, outputs: &Outputs) -> Result<GradStore> {
+    /// Blocks that are not `whole` hold one rank's share, and are summed here.
+    fn collect(&self, mut blended: Vec<Vec<Option<Tensor>>>, outputs: &Outputs, whole: &[bool]) -> Result<GradStore> {
+        let shares = blended.iter_mut().zip(whole).filter(|(_, whole)| !**whole);
+        self.sum(shares.flat_map(|(row, _)| row.iter_mut().flatten()))?;
         let mut store = GradStore::default();
         let mut cotangents: Option<Tensor> = None;
         let mut factors = Vec::new();
@@ -377,12 +396,12 @@ impl Balancer {
         }
         if let Some(cotangents) = cotangents {
             let mut through = cotangents.backward()?;
-            for block in self.blocks.iter().filter(|b| matches!(b.role, Role::Tower(_))) {
-                for var in &block.vars {
-                    if let Some(g) = through.remove(var.as_tensor()) {
-                        store.insert(var.as_tensor(), g);
-                    }
-                }
+            let towers = self.blocks.iter().filter(|b| matches!(b.role, Role::Tower(_))).flat_map(|b| &b.vars);
+            let found = towers.filter_map(|var| Some((var, through.remove(var.as_tensor())?)));
+            let mut found: Vec<(&Var, Tensor)> = found.collect();
+            self.sum(found.iter_mut().map(|(_, g)| g))?;
+            for (var, g) in found {
+                store.insert(var.as_tensor(), g);
             }
         }
         Ok(store)
@@ -395,14 +414,9 @@ fn places(block: &Block, outputs: &Outputs) -> Vec<Tensor> {
     if let (Role::Tower(m), Some(leaves)) = (block.role, &outputs.leaves) {
         return vec![leaves[m].as_tensor().clone()];
     }
-    let whole = whole_vars(block, outputs).map(|var| var.as_tensor().clone());
+    let tapped = |var: &Var| taps(block, outputs).any(|tap| tap.stands_for(var));
+    let whole = block.vars.iter().filter(|var| !tapped(var)).map(|var| var.as_tensor().clone());
     whole.chain(taps(block, outputs).map(|tap| tap.leaf.as_tensor().clone())).collect()
-}
-
-/// The variables at which gradients stand as they are: neither behind a cut nor behind a tap.
-fn whole_vars<'a>(block: &'a Block, outputs: &'a Outputs) -> impl Iterator<Item = &'a Var> {
-    let cut = outputs.leaves.is_some() && matches!(block.role, Role::Tower(_));
-    block.vars.iter().filter(move |var| !cut && !taps(block, outputs).any(|tap| tap.stands_for(var)))
 }
 
 /// The taps whose weight is in the block.

@@ -3,23 +3,34 @@
 pub mod aggregate;
 mod balancer;
 mod block;
+mod clock;
+mod communicator;
 mod contribution;
+mod epoch;
 mod evidence;
+mod likelihood;
 mod linear;
-mod losses;
 pub mod methods;
 mod mix;
+mod objective;
 mod outputs;
 mod settings;
 mod tap;
 
-pub use balancer::{Balancer, StepReport, Unblended};
+pub use balancer::{Balancer, StepReport};
 pub use block::{Block, BlockInfo, Granularity, Role};
+pub use clock::Clock;
+pub use communicator::{Alone, Communicator, Threads};
 pub use contribution::shapley;
-pub use evidence::{EpochSummary, Evidence, Moment, Panel, Survey};
-pub use losses::{cross_entropy, kl_divergence, true_class_probability};
-pub use methods::{Entry, METHODS, Method, Needs, Objective, Prediction, Rehearsal, Request, State, find};
+pub use epoch::{EpochSummary, Probe, SplitProbe};
+pub use evidence::Evidence;
+pub use likelihood::{Likelihood, Target};
+pub use methods::{
+    Entry, GramScope, METHODS, Method, Needs, Prediction, Rehearsal, Request, State, Targets, find, find_among,
+    modality_only,
+};
 pub use mix::{Conflict, Mix};
-pub use outputs::{FusedHead, Labels, Outputs};
+pub use objective::{Objective, Objectives, Signals};
+pub use outputs::{FusedHead, Outputs};
 pub use settings::{Kind, Setting, SettingError, Settings, Value, nearest};
 pub use tap::Tap;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result};
 
 use crate::{
-    EpochSummary, Evidence, Granularity, Labels, Mix, Moment, Outputs, Setting, SettingError, Settings, Value, nearest,
+    Clock, EpochSummary, Evidence, Granularity, Mix, Objective, Objectives, Outputs, Setting, SettingError, Settings,
+    Target, Value, nearest,
 };
 
 mod aggregated;
@@ -44,6 +45,8 @@ mod umt;
 pub mod uncertainty;
 mod unimodal;
 pub mod upgrad;
+
+pub use unimodal::modality_only;
 
 /// Every method, in the order in which tables show them.
 pub static METHODS: &[&Entry] = &[
@@ -88,7 +91,7 @@ pub static METHODS: &[&Entry] = &[
 ];
 
 /// A row of the table of methods: all that help, docs, checks and benchmarks know of one.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// Name on the command line.
     pub name: &'static str,
@@ -102,12 +105,14 @@ pub struct Entry {
     pub cost: &'static str,
     /// Whether the own heads `f_m` learn; if not, a modality is viewed through the fused head.
     pub trains_heads: bool,
-    /// What the model answers with.
+    /// Which logits a trained model predicts by.
     pub prediction: Prediction,
+    /// Which targets the method has a meaning for.
+    pub targets: Targets,
     /// Settings, under `method.` in a config.
     pub settings: &'static [Setting],
-    /// Makes the method.
-    pub build: fn(&Settings) -> Box<dyn Method>,
+    /// Makes the method of this entry.
+    pub build: fn(&Entry, &Settings) -> Box<dyn Method>,
 }
 
 impl Entry {
@@ -116,12 +121,38 @@ impl Entry {
     /// # Errors
     /// A setting that the method does not have, or a value that it cannot take.
     pub fn with(&self, given: &BTreeMap<String, Value>) -> std::result::Result<Box<dyn Method>, SettingError> {
-        Settings::resolve("method.", self.settings, given).map(|settings| (self.build)(&settings))
+        Settings::resolve("method.", self.settings, given).map(|settings| (self.build)(self, &settings))
+    }
+
+    /// Whether the method has a meaning for a target, to be asked before training: its kind is that of
+    /// [`Likelihood::name`](crate::Likelihood::name) and [`Likelihood::has_classes`](crate::Likelihood::has_classes).
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn check_target(&self, kind: &str, has_classes: bool) -> std::result::Result<(), SettingError> {
+        match self.targets {
+            Targets::Classes if !has_classes => Err(SettingError(format!(
+                "method `{}` is defined for classes and labels; a target of kind `{kind}` has none",
+                self.name
+            ))),
+            Targets::All | Targets::Classes => Ok(()),
+        }
     }
 }
 
-/// Which logits a trained model answers with.
+/// Which targets a method has a meaning for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Targets {
+    /// Whatever has a likelihood.
+    All,
+    /// Targets with classes: one per sample, or any number of labels.
+    Classes,
+}
+
+/// Which logits a trained model predicts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Prediction {
     /// The fused head's.
     Fused,
@@ -143,51 +174,40 @@ pub enum Prediction {
 /// # Errors
 /// An unknown name, with the nearest known one.
 pub fn find(name: &str) -> std::result::Result<&'static Entry, SettingError> {
-    METHODS.iter().find(|e| e.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = METHODS.iter().map(|e| e.name).collect();
-        let near = nearest(name, &known);
-        SettingError(format!("unknown method `{name}`; did you mean `{near}`? (known: {})", known.join(", ")))
-    })
+    METHODS.iter().find(|e| e.name == name).copied().ok_or_else(|| unknown(name, &[]))
 }
 
-/// One loss with a backward pass of its own.
-#[derive(Debug, Clone)]
-pub struct Objective {
-    /// Name for the log: `task`, `uni`, `kl`, …
-    pub name: &'static str,
-    /// The loss, a scalar.
-    pub loss: Tensor,
-    /// Where the loss is a sum of one term per modality that touch disjoint blocks: those terms.
-    pub parts: Vec<Tensor>,
-}
-
-impl Objective {
-    /// A loss that is a whole.
-    pub fn new(name: &'static str, loss: Tensor) -> Self {
-        Self { name, loss, parts: Vec::new() }
-    }
-
-    /// The sum of one loss per modality, each touching that modality's blocks alone, so that one backward pass
-    /// serves them all.
-    ///
-    /// # Errors
-    /// When there is no part, or shapes disagree.
-    pub fn sum(name: &'static str, parts: Vec<Tensor>) -> Result<Self> {
-        let mut loss =
-            parts.first().cloned().ok_or_else(|| candle_core::Error::Msg(format!("`{name}` has no parts")))?;
-        for part in &parts[1..] {
-            loss = (loss + part)?;
+/// The method called `name`, where the modalities have these names, in order: one of [`METHODS`], or `NAME-only`, the
+/// reference that trains one modality alone.
+///
+/// ```
+/// use balgrad::{Prediction, find_among};
+/// let reference = find_among("audio-only", &["image", "text", "audio"]).unwrap();
+/// assert_eq!(reference.prediction, Prediction::Own(2));
+/// ```
+///
+/// # Errors
+/// An unknown name, with the nearest known one.
+pub fn find_among(name: &str, modalities: &[&str]) -> std::result::Result<Entry, SettingError> {
+    let named = METHODS.iter().find(|e| e.name == name).map(|e| **e);
+    let only = name.strip_suffix("-only").and_then(|only| modalities.iter().position(|m| *m == only));
+    match (only, named) {
+        (Some(m), named) => {
+            let reference = modality_only(m);
+            Ok(Entry { prediction: reference.prediction, ..named.unwrap_or(reference) })
         }
-        Ok(Self { name, loss, parts })
+        (None, Some(entry)) => Ok(entry),
+        (None, None) => Err(unknown(name, modalities)),
     }
+}
 
-    /// The loss as a number.
-    ///
-    /// # Errors
-    /// When the loss is not a scalar.
-    pub fn value(&self) -> Result<f64> {
-        self.loss.to_dtype(candle_core::DType::F64)?.to_scalar()
-    }
+fn unknown(name: &str, modalities: &[&str]) -> SettingError {
+    let only = modalities.iter().map(|m| format!("{m}-only"));
+    let mut known: Vec<String> = METHODS.iter().map(|e| e.name.to_owned()).collect();
+    known.extend(only.filter(|name| !METHODS.iter().any(|e| e.name == name)));
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let hint = nearest(name, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    SettingError(format!("unknown method `{name}`{hint} (known: {})", known.join(", ")))
 }
 
 /// Of which blocks a method wants the Gram matrix.
@@ -226,6 +246,7 @@ pub struct Needs {
 
 /// What a method asks of the training loop between epochs: all that a rule of coefficients cannot do by itself.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Request {
     /// Keep a frozen copy of the towers; what it makes of a batch comes as [`Outputs::teacher`] from now on.
     Teach,
@@ -264,30 +285,32 @@ impl Needs {
 pub type State = BTreeMap<String, Vec<f64>>;
 
 /// A balancing method: a rule that picks coefficients.
+///
+/// Objectives and signals follow from the outputs, the clock and what the method remembers; the mix from the evidence and what
+/// it remembers. So a loop in another framework can use a rule by its numbers alone.
 pub trait Method: Send {
     /// What the method wants to see.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 
-    /// Told before each step where in the run it stands.
-    fn begin(&mut self, _moment: &Moment) {}
-
-    /// The losses of one step; each costs one backward pass.
+    /// The losses of one step, each of which costs one backward pass, and the signals that [`mix`](Self::mix) needs. Nothing is
+    /// remembered here.
     ///
     /// # Errors
     /// When the outputs lack what the method needs, or shapes disagree.
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>>;
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives>;
 
-    /// The coefficients of one step. Never NaN for finite evidence.
+    /// The coefficients of one step. Never NaN for finite evidence. What a method remembers over steps changes here and in
+    /// [`epoch_ended`](Self::epoch_ended).
     ///
     /// # Errors
     /// When the evidence is not what [`needs`](Self::needs) asked for.
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix>;
 
-    /// Whether the summary of this epoch (from 1) should hold a [`Survey`](crate::Survey), which costs a forward pass
+    /// Whether the summary of this epoch (from 1) should hold a [`Probe`](crate::Probe), which costs a forward pass
     /// over training and validation split for every set of modalities.
-    fn surveys(&self, _epoch: usize) -> bool {
+    fn probes(&self, _epoch: usize) -> bool {
         false
     }
 
@@ -320,3 +343,11 @@ const APPLY: Setting = Setting {
     kind: crate::Kind::Choice(&["gradient", "step"]),
     about: "where a tower's factor acts: on its gradient, as published (which Adam mostly cancels), or on its learning rate",
 };
+
+/// As many of some weights as there are objectives.
+fn first<'a>(weights: &'a [f64], evidence: &Evidence<'_>) -> Result<&'a [f64]> {
+    let k = evidence.objectives();
+    weights
+        .get(..k)
+        .ok_or_else(|| Error::Msg(format!("{k} objectives, where the method gives {} at most", weights.len())))
+}

@@ -1,10 +1,10 @@
-//! What a two-tower model says in one step, and what it should have said.
+//! What a model returns in one step.
 
 use std::sync::Arc;
 
 use candle_core::{Error, Result, Tensor, Var};
 
-use crate::Tap;
+use crate::{Communicator, Tap};
 
 /// The fused head as a function: logits `[batch, classes]` from one embedding `[batch, width]` per modality. With it a
 /// method asks what the head says when an embedding is silent or changed.
@@ -39,6 +39,7 @@ impl std::fmt::Debug for FusedHead {
 /// `fused` and `own` are all that `joint`, `multi-loss` and BalGrad read; the rest is filled when a method's
 /// [`Needs`](crate::Needs) ask for it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Outputs {
     /// Logits of the fused head `f_T`, `[batch, classes]`.
     pub fused: Tensor,
@@ -73,6 +74,43 @@ impl Outputs {
             leaves: None,
             taps: Vec::new(),
         }
+    }
+
+    /// The outputs of the whole batch, of which this rank computed some rows: those carry a gradient, the other ranks' rows
+    /// are constants. What a method computes from them is then the same on every rank, and gradients sum up over ranks.
+    ///
+    /// # Errors
+    /// When a rank is gone, rows do not fit, or the graph was cut: cut it, and tap layers, after gathering.
+    pub fn gathered(&self, communicator: &dyn Communicator) -> Result<Self> {
+        if communicator.size() == 1 {
+            return Ok(self.clone());
+        }
+        if self.leaves.is_some() || !self.taps.is_empty() {
+            return Err(Error::Msg("outputs with leaves or taps cannot be gathered over ranks".into()));
+        }
+        // Where this rank's rows stand among all.
+        let own = self.fused.dim(0)?;
+        let ranks = Tensor::full(communicator.rank() as u32, own, self.fused.device())?;
+        let before = communicator.gather(&ranks)?.to_vec1::<u32>()?;
+        let start = before.iter().filter(|rank| (**rank as usize) < communicator.rank()).count();
+        let one = |rows: &Tensor| with_own(&communicator.gather(rows)?, rows, start);
+        let all = |rows: &Vec<Tensor>| rows.iter().map(one).collect::<Result<Vec<_>>>();
+        let head = self.fused_head.clone().map(|head| {
+            FusedHead::new(move |embeddings| {
+                let logits = head.logits(embeddings)?;
+                with_own(&logits.detach(), &logits.narrow(0, start, own)?, start)
+            })
+        });
+        Ok(Self {
+            fused: one(&self.fused)?,
+            own: all(&self.own)?,
+            embeddings: all(&self.embeddings)?,
+            slices: self.slices.as_ref().map(all).transpose()?,
+            fused_head: head,
+            teacher: self.teacher.as_ref().map(all).transpose()?,
+            leaves: None,
+            taps: Vec::new(),
+        })
     }
 
     /// The number of modalities.
@@ -127,48 +165,9 @@ impl Outputs {
     }
 }
 
-/// The truth of one batch.
-#[derive(Debug, Clone)]
-pub enum Labels {
-    /// One class per sample: ids `[batch]` (u32), and optionally a weight per class `[classes]`.
-    Classes {
-        /// Class ids `[batch]`, u32.
-        ids: Tensor,
-        /// Weight of each class `[classes]`; the loss is the weighted mean.
-        weights: Option<Tensor>,
-    },
-    /// Any number of classes per sample: targets `[batch, classes]` in {0, 1}, and optionally a weight of the
-    /// positive term per class `[classes]`.
-    Many {
-        /// Targets `[batch, classes]`, 0 or 1, in the logits' dtype.
-        targets: Tensor,
-        /// Weight of each class's positive term `[classes]`.
-        positive_weights: Option<Tensor>,
-    },
-}
-
-impl Labels {
-    /// Class ids `[batch]` without class weights.
-    pub fn classes(ids: Tensor) -> Self {
-        Self::Classes { ids, weights: None }
-    }
-
-    /// Targets `[batch, classes]` in {0, 1} without class weights.
-    pub fn many(targets: Tensor) -> Self {
-        Self::Many { targets, positive_weights: None }
-    }
-
-    /// The truth as a matrix `[batch, classes]` of 0 and 1, in the type of `like` (logits).
-    ///
-    /// # Errors
-    /// When shapes disagree.
-    pub(crate) fn targets(&self, like: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Many { targets, .. } => targets.to_dtype(like.dtype()),
-            Self::Classes { ids, .. } => {
-                let classes = Tensor::arange(0, like.dim(1)? as u32, ids.device())?.unsqueeze(0)?;
-                ids.unsqueeze(1)?.broadcast_eq(&classes)?.to_dtype(like.dtype())
-            }
-        }
-    }
+/// `whole`, with the rows from `start` on replaced by `own`.
+fn with_own(whole: &Tensor, own: &Tensor, start: usize) -> Result<Tensor> {
+    let end = start + own.dim(0)?;
+    let (before, after) = (whole.narrow(0, 0, start)?, whole.narrow(0, end, whole.dim(0)? - end)?);
+    Tensor::cat(&[&before, own, &after].into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>(), 0)
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a setting may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A number in `[min, max]`.
     Number {
@@ -21,6 +22,13 @@ pub enum Kind {
         min: u64,
         /// Largest value allowed.
         max: u64,
+    },
+    /// Numbers in `[min, max]`, separated by commas; or none.
+    Numbers {
+        /// Smallest value allowed.
+        min: f64,
+        /// Largest value allowed.
+        max: f64,
     },
     /// `true` or `false`.
     Flag,
@@ -104,8 +112,9 @@ impl Settings {
         let known: Vec<&str> = table.iter().map(|s| s.name).collect();
         if let Some(name) = given.keys().find(|name| !known.contains(&name.as_str())) {
             let hint = match nearest(name, &known) {
-                "" => "there are no settings here".to_owned(),
-                near => format!("did you mean `{prefix}{near}`? (known: {})", known.join(", ")),
+                _ if known.is_empty() => "there are no settings here".to_owned(),
+                Some(near) => format!("did you mean `{prefix}{near}`? (known: {})", known.join(", ")),
+                None => format!("known: {}", known.join(", ")),
             };
             return Err(SettingError(format!("unknown setting `{prefix}{name}`: {hint}")));
         }
@@ -135,6 +144,11 @@ impl Settings {
         self.number(name) as usize
     }
 
+    /// Numbers separated by commas.
+    pub fn numbers(&self, name: &str) -> Vec<f64> {
+        parse_numbers(self.word(name)).unwrap_or_default()
+    }
+
     /// A flag.
     pub fn flag(&self, name: &str) -> bool {
         self.0.get(name) == Some(&Value::Flag(true))
@@ -149,11 +163,19 @@ impl Settings {
     }
 }
 
+fn parse_numbers(text: &str) -> Option<Vec<f64>> {
+    text.split(',').filter(|_| !text.is_empty()).map(|number| number.trim().parse().ok()).collect()
+}
+
 fn check(prefix: &str, setting: &Setting, value: Value) -> Result<Value, SettingError> {
     let wrong =
         |expected: String| Err(SettingError(format!("`{prefix}{} = {value}`: expected {expected}", setting.name)));
     match (setting.kind, &value) {
         (Kind::Text, _) => Ok(Value::Word(value.to_string())),
+        (Kind::Numbers { min, max }, _) => match parse_numbers(&value.to_string()) {
+            Some(numbers) if numbers.iter().all(|v| (min..=max).contains(v)) => Ok(Value::Word(value.to_string())),
+            _ => wrong(format!("numbers from {min} to {max}, separated by commas")),
+        },
         (Kind::Flag, Value::Flag(_)) => Ok(value),
         (Kind::Flag, _) => wrong("true or false".into()),
         (Kind::Choice(words), Value::Word(w)) if words.contains(&w.as_str()) => Ok(value),
@@ -168,21 +190,10 @@ fn check(prefix: &str, setting: &Setting, value: Value) -> Result<Value, Setting
     }
 }
 
-/// The candidate with the fewest edits from `word` (Levenshtein); the first of several.
-pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> &'a str {
-    let distance = |candidate: &str| {
-        let target: Vec<char> = candidate.chars().collect();
-        let mut row: Vec<usize> = (0..=target.len()).collect();
-        for (i, a) in word.chars().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, b) in target.iter().enumerate() {
-                let substituted = diagonal + usize::from(a != *b);
-                diagonal = row[j + 1];
-                row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-            }
-        }
-        row[target.len()]
-    };
-    candidates.iter().copied().min_by_key(|c| distance(c)).unwrap_or("")
+/// The candidate with the fewest edits from `word` (Levenshtein), the first of several; none where all are further than two
+/// edits and than a third of the word.
+pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let most = (word.chars().count() / 3).max(2);
+    let distances = candidates.iter().map(|candidate| (strsim::levenshtein(word, candidate), *candidate));
+    distances.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= most).map(|(_, near)| near)
 }

@@ -1,59 +1,10 @@
 //! One data set, whatever the layout it was read from.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 
-/// A way in which a sample shows itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Modality {
-    /// A picture.
-    Image,
-    /// A text.
-    Text,
-}
-
-impl Modality {
-    /// Both, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 2] = [Self::Image, Self::Text];
-
-    /// Its place in every list of modalities.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// `image` or `text`.
-    pub fn name(self) -> &'static str {
-        ["image", "text"][self.index()]
-    }
-}
-
-/// What is asked of a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Task {
-    /// One class of several.
-    MultiClass,
-    /// One class of two.
-    Binary,
-    /// Any number of classes.
-    MultiLabel,
-}
-
-impl Task {
-    /// `multiclass`, `binary` or `multilabel`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MultiClass => "multiclass",
-            Self::Binary => "binary",
-            Self::MultiLabel => "multilabel",
-        }
-    }
-}
+use crate::{Modality, Source, Target, Task};
 
 /// The part of a data set that a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,35 +28,15 @@ impl Split {
     }
 }
 
-/// Where an image's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// A file of its own.
-    File(PathBuf),
-    /// A part of a file.
-    Packed {
-        /// The file.
-        file: Arc<PathBuf>,
-        /// Where the image starts, in bytes.
-        offset: u64,
-        /// How long it is, in bytes.
-        len: u64,
-    },
-    /// In memory.
-    Bytes(Arc<[u8]>),
-}
-
-/// One image with its text and labels; either of the two may be missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One sample: a part for each modality of its data set, any of which may be missing.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Unique in the data set.
     pub id: String,
-    /// The image, unless it is missing.
-    pub image: Option<ImageSource>,
-    /// The text, unless it is missing.
-    pub text: Option<String>,
-    /// Indices into the data set's classes, ascending.
-    pub labels: Vec<u32>,
+    /// What there is of each modality, in the order of [`Dataset::modalities`].
+    pub parts: Vec<Option<Source>>,
+    /// The true answer.
+    pub target: Target,
     /// The split.
     pub split: Split,
     /// What the sample is a variant of: samples of a group are never in two splits, and are drawn together when
@@ -137,7 +68,9 @@ pub struct Dataset {
     pub layout: &'static str,
     /// What is asked.
     pub task: Task,
-    /// Names of the classes, in the order of probabilities.
+    /// What its samples are seen by, in the order of [`Sample::parts`].
+    pub modalities: Vec<&'static Modality>,
+    /// Names of the classes, in the order of probabilities; of a regression's numbers.
     pub classes: Vec<String>,
     /// All usable samples.
     pub samples: Vec<Sample>,
@@ -150,16 +83,17 @@ pub struct Dataset {
     /// Whether a report may show samples.
     pub show_samples: bool,
     /// The headline metric that the data set asks for, if it does.
-    pub metric: Option<&'static str>,
+    pub metric: Option<String>,
 }
 
 impl Dataset {
     /// One sample from outside any folder, of which nothing is asked.
-    pub fn of(sample: Sample) -> Self {
+    pub fn of(sample: Sample, modalities: Vec<&'static Modality>) -> Self {
         Self {
             name: sample.id.clone(),
             layout: "none",
             task: Task::MultiClass,
+            modalities,
             classes: Vec::new(),
             samples: vec![sample],
             problems: Vec::new(),
@@ -175,13 +109,8 @@ impl Dataset {
         (0..self.samples.len()).filter(|&i| self.samples[i].split == split).collect()
     }
 
-    /// `accuracy`, or `f1_macro` for multi-label tasks, unless the data set names another.
-    pub fn headline_metric(&self) -> &'static str {
-        self.metric.unwrap_or(if self.task == Task::MultiLabel { "f1_macro" } else { "accuracy" })
-    }
-
-    /// `sha256:` and the hash of ids, texts, labels, splits, groups, and each image's place with its size and time of
-    /// change (bytes in memory: their content). Reading no image, it is fast for 100,000 samples; a file that is
+    /// `sha256:` and the hash of ids, texts, targets, splits, groups, and each file's name with its size and time of
+    /// change (bytes in memory: their content). Reading no file, it is fast for 100,000 samples; a file that is
     /// rewritten in place changes it, a folder that is copied with its times kept does not.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
@@ -190,22 +119,26 @@ impl Dataset {
             hash.update(bytes);
         };
         part(self.task.name().as_bytes());
+        self.modalities.iter().for_each(|m| part(m.name.as_bytes()));
         self.classes.iter().for_each(|c| part(c.as_bytes()));
         for sample in &self.samples {
             part(sample.id.as_bytes());
-            part(sample.text.as_deref().unwrap_or("\0").as_bytes());
-            sample.labels.iter().for_each(|l| part(&l.to_le_bytes()));
+            sample.target.classes().iter().for_each(|l| part(&l.to_le_bytes()));
+            sample.target.values().iter().for_each(|v| part(&v.to_le_bytes()));
             part(sample.split.name().as_bytes());
             part(sample.group.as_deref().unwrap_or_default().as_bytes());
-            match &sample.image {
-                None => part(b"\0none"),
-                Some(ImageSource::Bytes(bytes)) => part(bytes),
-                Some(ImageSource::Packed { file, offset, len }) => {
-                    part(stamp(file).as_bytes());
-                    part(&offset.to_le_bytes());
-                    part(&len.to_le_bytes());
+            for source in &sample.parts {
+                match source {
+                    None => part(b"\0none"),
+                    Some(Source::Text(text)) => part(text.as_bytes()),
+                    Some(Source::Bytes(bytes)) => part(bytes),
+                    Some(Source::Packed { file, offset, len }) => {
+                        part(stamp(file).as_bytes());
+                        part(&offset.to_le_bytes());
+                        part(&len.to_le_bytes());
+                    }
+                    Some(Source::File(path)) => part(stamp(path).as_bytes()),
                 }
-                Some(ImageSource::File(path)) => part(stamp(path).as_bytes()),
             }
         }
         format!("sha256:{}", hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>())

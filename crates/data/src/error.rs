@@ -36,7 +36,7 @@ pub enum DataError {
         /// What was asked for.
         name: String,
         /// What there is.
-        known: &'static str,
+        known: String,
     },
     /// A folder that no layout recognises.
     #[error("{}: no layout recognises this folder; name one with --layout (known: {known})", path.display())]

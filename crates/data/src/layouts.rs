@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Component, Path};
 
-use draft::{Draft, Found, HeldOut, Picture};
+use draft::{Answer, Draft, Found, HeldOut, Part, image_and_text};
 use rows::{csv_rows, json_lines, text_of};
 
 use crate::{DataError, Dataset, OnBadSample, Problem, ReadOptions};

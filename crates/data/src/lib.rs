@@ -1,21 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 mod dataset;
-mod decode;
 mod error;
-mod framing;
 mod impairment;
 mod layouts;
 mod loader;
+pub mod modalities;
+mod modality;
 mod open;
 mod seed;
+mod source;
 
-pub use dataset::{Dataset, ImageSource, Modality, Problem, Sample, Split, Task};
-pub use decode::{decode, decode_bytes, decode_for, resize};
+pub use dataset::{Dataset, Problem, Sample, Split};
 pub use error::DataError;
-pub use framing::{Filter, Framing};
-pub use impairment::{Condition, ImageNoise, Impairment, TextNoise};
+pub use impairment::{Impairment, ImpairmentKind};
 pub use layouts::{LAYOUTS, Layout};
 pub use loader::{Ahead, LoadError, load};
+pub use modalities::image::{Filter, Framing};
+pub use modality::{MODALITIES, Modality, Target, Task};
 pub use open::{OnBadSample, ReadOptions, open};
 pub use seed::stable_hash;
+pub use source::Source;

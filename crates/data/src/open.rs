@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
 use crate::layouts::manifest;
-use crate::{DataError, Dataset, LAYOUTS};
+use crate::{DataError, Dataset, LAYOUTS, MODALITIES, Modality};
 
 /// The bundled tasks.
 const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "sentiment"];
@@ -20,7 +20,7 @@ pub enum OnBadSample {
 }
 
 /// How to read a data set.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// A name of the table of layouts; `None` looks at the folder.
     pub layout: Option<String>,
@@ -34,6 +34,22 @@ pub struct ReadOptions {
     pub unpacked: Option<PathBuf>,
     /// MM-IMDb: each film's first plot, not its longest.
     pub first_plot: bool,
+    /// The modalities that a data set may have, in the order of a model's towers.
+    pub modalities: Vec<&'static Modality>,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            layout: None,
+            on_bad_sample: OnBadSample::default(),
+            split_seed: 0,
+            variant: None,
+            unpacked: None,
+            first_plot: false,
+            modalities: MODALITIES.to_vec(),
+        }
+    }
 }
 
 /// Opens a bundled task (`emoji`, `emoji:subgroup`, …) or a folder in one of the layouts.

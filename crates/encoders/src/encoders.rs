@@ -15,38 +15,49 @@ mod vit;
 
 use std::sync::Arc;
 
-use crate::weights::Weights;
-use crate::{Descriptor, Encoder, Error, Featurizer, ModelFiles, NGrams, Parameters, Result};
+use balgrad_data::{Framing, Source};
 
-/// The sizes that an encoder which starts from nothing is built for.
+use crate::weights::Weights;
+use crate::{Descriptor, Encoder, Error, Handcrafted, ModelFiles, NGrams, Parameters, Pixels, Result, Tokenizer, View};
+
+/// What fitting an encoder to a training split may depend on, beside its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScratchShape {
-    /// Height and width of the images.
+#[non_exhaustive]
+pub struct FitOptions {
+    /// Height and width of images, in pixels; 0: the encoder's own.
     pub image_size: usize,
-    /// How many token ids there are.
+    /// How many entries a vocabulary may have.
     pub vocabulary: usize,
 }
 
-impl Default for ScratchShape {
+impl Default for FitOptions {
     fn default() -> Self {
-        Self { image_size: 64, vocabulary: 1024 }
+        Self { image_size: 0, vocabulary: 1024 }
     }
 }
+
+/// Fits an encoder to what its modality has in a training split. What it returns is saved with the model, for `build` to read.
+pub type Fit = fn(&[&Source], &FitOptions) -> Result<String>;
 
 /// How an encoder comes about.
 #[derive(Clone, Copy)]
 pub enum EncoderKind {
-    /// Frozen and unlearned: its features are computed once and cached.
-    Featurizer(fn() -> Box<dyn Featurizer>),
-    /// Frozen, and fitted to the training texts: what `fit` returns is saved with the model, for `build` to read.
-    Fitted {
-        /// Fits it to the texts of a training split.
-        fit: fn(&[&str]) -> Result<String>,
-        /// Makes of it what was fitted.
-        build: fn(&str) -> Result<Box<dyn Featurizer>>,
+    /// Hand-crafted features: frozen, computed once and cached.
+    Handcrafted {
+        /// Fits it to a training split.
+        fit: Fit,
+        /// Builds it from what was fitted.
+        build: fn(&str) -> Result<Box<dyn Encoder>>,
+        /// Whether its features are to be standardised with the training split's statistics.
+        standardize: bool,
     },
-    /// Trained from nothing, together with the rest of the model.
-    Scratch(fn(&ScratchShape, &Parameters) -> Result<Box<dyn Encoder>>),
+    /// Trained from scratch, together with the rest of the model.
+    Scratch {
+        /// Fits its form, such as a vocabulary, to a training split.
+        fit: Fit,
+        /// Builds it from what was fitted.
+        build: fn(&str, &Parameters) -> Result<Box<dyn Encoder>>,
+    },
     /// Starts from pretrained weights; frozen under [`Parameters::frozen`], fine-tuned otherwise.
     Pretrained {
         /// The usual model of the hub, or empty where the hub has none in this form.
@@ -60,14 +71,38 @@ pub enum EncoderKind {
 pub struct EncoderEntry {
     /// The name in configurations.
     pub name: &'static str,
-    /// `image` or `text`.
+    /// The name of the modality that it reads.
     pub modality: &'static str,
     /// One line.
     pub about: &'static str,
     /// Where it comes from.
     pub paper: &'static str,
+    /// What the names of its parameters contain that come before the first block: embeddings, a first convolution or norm.
+    pub stem: &'static [&'static str],
     /// How it is built.
     pub kind: EncoderKind,
+}
+
+/// How deep in an encoder a parameter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Before the first block.
+    Stem,
+    /// In a block, counted from 0 at the input.
+    Block(usize),
+    /// After the last block.
+    Head,
+}
+
+impl EncoderEntry {
+    /// How deep a parameter stands, by its name below the encoder. Its block is the first number among the parts of the name.
+    pub fn depth(&self, parameter: &str) -> Depth {
+        match parameter.split('.').find_map(|part| part.parse().ok()) {
+            Some(block) => Depth::Block(block),
+            None if self.stem.iter().any(|stem| parameter.contains(stem)) => Depth::Stem,
+            None => Depth::Head,
+        }
+    }
 }
 
 /// Every encoder.
@@ -75,18 +110,25 @@ pub static ENCODERS: &[EncoderEntry] = &[
     EncoderEntry {
         name: "descriptor",
         modality: "image",
-        about: "oriented gradients and colour; unlearned",
+        about: "hand-crafted: oriented gradients and colour",
         paper: "Dalal & Triggs 2005",
-        kind: EncoderKind::Featurizer(|| Box::new(Descriptor)),
+        stem: &[],
+        kind: EncoderKind::Handcrafted {
+            fit: |_, _| Ok(String::new()),
+            build: |_| Ok(Box::new(Handcrafted::new(Descriptor))),
+            standardize: true,
+        },
     },
     EncoderEntry {
         name: "ngrams",
         modality: "text",
-        about: "words and character 3- to 5-grams, on a basis of training texts; unlearned",
+        about: "hand-crafted: words and character 3- to 5-grams, on a basis of training texts",
         paper: "Bojanowski et al. 2017; Bach & Jordan 2002",
-        kind: EncoderKind::Fitted {
-            fit: |texts| NGrams::fit(texts).to_json(),
-            build: |json| Ok(Box::new(NGrams::from_json(json)?)),
+        stem: &[],
+        kind: EncoderKind::Handcrafted {
+            fit: |sources, _| NGrams::fit(&texts(sources)?.iter().map(AsRef::as_ref).collect::<Vec<_>>()).to_json(),
+            build: |json| Ok(Box::new(Handcrafted::new(NGrams::from_json(json)?))),
+            standardize: false,
         },
     },
     small_cnn::ENTRY,
@@ -113,12 +155,12 @@ pub static ENCODERS: &[EncoderEntry] = &[
 
 /// The same encoder under a name that says which model of the hub is meant.
 const fn sized(entry: &EncoderEntry, name: &'static str, model: &'static str) -> EncoderEntry {
-    let EncoderEntry { modality, about, paper, kind, .. } = *entry;
+    let EncoderEntry { modality, about, paper, stem, kind, .. } = *entry;
     let kind = match kind {
         EncoderKind::Pretrained { build, .. } => EncoderKind::Pretrained { model, build },
         other => other,
     };
-    EncoderEntry { name, modality, about, paper, kind }
+    EncoderEntry { name, modality, about, paper, stem, kind }
 }
 
 /// The encoder called `name`.
@@ -131,8 +173,40 @@ pub fn encoder(name: &str) -> Result<&'static EncoderEntry> {
 }
 
 /// Pixels of `size`, centred on the middle of their range.
-fn centred(size: usize) -> crate::Expects {
-    crate::Expects::Pixels { size, mean: [0.5; 3], std: [0.5; 3], framing: crate::Framing::default() }
+fn centred(size: usize) -> Pixels {
+    Pixels { framing: Framing::whole(size as u32), mean: [0.5; 3], std: [0.5; 3] }
+}
+
+/// Pixels a side of small images.
+const SMALL_IMAGE: usize = 64;
+
+/// What is saved of an encoder of images that starts from scratch: their size.
+const FIT_SIZE: Fit = |_, options| {
+    let size = if options.image_size == 0 { SMALL_IMAGE } else { options.image_size };
+    Ok(size.to_string())
+};
+
+/// Reads what [`FIT_SIZE`] saved.
+fn fitted_size(fitted: &str) -> Result<usize> {
+    let size = fitted.parse().ok().filter(|size| (1..=4096).contains(size));
+    size.ok_or_else(|| {
+        Error::invalid("an image encoder", format!("an image size from 1 to 4096 expected, found `{fitted}`"))
+    })
+}
+
+/// What is saved of an encoder of texts that starts from scratch: the vocabulary, as a `tokenizer.json`.
+const FIT_VOCABULARY: Fit = |sources, options| {
+    let texts = texts(sources)?;
+    Tokenizer::train(texts.iter().map(AsRef::as_ref), options.vocabulary)?.to_json()
+};
+
+/// The texts of some sources.
+fn texts<'a>(sources: &[&'a Source]) -> Result<Vec<std::borrow::Cow<'a, str>>> {
+    let text = |source: &&'a Source| match source.text() {
+        Some(text) => Ok(text.into()),
+        None => Ok(crate::reader::words(source, "", &View::default(), None)?.into()),
+    };
+    sources.iter().map(text).collect()
 }
 
 /// Builds an encoder whose first values are `weights`; all must be used but those that contain one of `ignored`.

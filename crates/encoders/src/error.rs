@@ -64,6 +64,9 @@ pub enum Error {
         /// The system's own word.
         source: std::io::Error,
     },
+    /// A part of a sample that cannot be read.
+    #[error(transparent)]
+    Data(#[from] balgrad_data::DataError),
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -1,16 +1,22 @@
-//! Frozen features that nothing has to be downloaded for: descriptors of images, n-grams of texts.
+//! Hand-crafted features that nothing has to be downloaded for: descriptors of images, n-grams of texts.
 
 mod cache;
 mod descriptor;
 mod ngrams;
 mod standardizer;
 
+use balgrad_data::Source;
+use candle_core::{Device, Tensor};
+
 pub use cache::{CacheKey, CachedFeatures, FeatureCache, FeatureWriter};
 pub use descriptor::Descriptor;
 pub use ngrams::NGrams;
 pub use standardizer::Standardizer;
 
-/// A frozen, unlearned map from an image or a text to a vector.
+use crate::reader::Vectors;
+use crate::{Encoder, Input, Item, Reader, Result, View};
+
+/// A fixed map from a part of a sample to a vector.
 pub trait Featurizer: Send + Sync {
     /// The length of the vector.
     fn dim(&self) -> usize;
@@ -18,14 +24,47 @@ pub trait Featurizer: Send + Sync {
     /// Name, version and settings: equal keys, equal features. Caches are keyed by it.
     fn key(&self) -> String;
 
-    /// The features of an RGB image, `width · height · 3` bytes, rows from the top; `None` if this is no image
-    /// featuriser, or the number of bytes does not fit.
-    fn image(&self, _rgb: &[u8], _width: usize, _height: usize) -> Option<Vec<f32>> {
-        None
+    /// The features of the part of sample `id` under a view.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) for a part that cannot be decoded.
+    fn features(&self, source: &Source, id: &str, view: &View) -> Result<Vec<f32>>;
+}
+
+/// A [`Featurizer`] as an encoder: the work is done where parts are read. A missing part is the zero vector.
+pub struct Handcrafted<F>(F);
+
+impl<F> Handcrafted<F> {
+    /// The encoder.
+    pub fn new(featurizer: F) -> Self {
+        Self(featurizer)
+    }
+}
+
+impl<F: Featurizer> Reader for Handcrafted<F> {
+    fn key(&self) -> Result<String> {
+        Ok(self.0.key())
     }
 
-    /// The features of a text; `None` if this is no text featuriser.
-    fn text(&self, _text: &str) -> Option<Vec<f32>> {
-        None
+    fn item(&self, source: &Source, id: &str, view: &View) -> Result<Item> {
+        self.0.features(source, id, view).map(Item::Features)
+    }
+
+    fn collate(&self, items: &[Item], device: &Device) -> Result<Input> {
+        Vectors(self.0.dim()).collate(items, device)
+    }
+}
+
+impl<F: Featurizer> Encoder for Handcrafted<F> {
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    fn reader(&self) -> &dyn Reader {
+        self
+    }
+
+    fn forward(&self, input: &Input) -> candle_core::Result<Tensor> {
+        input.features().cloned()
     }
 }

@@ -12,22 +12,24 @@ mod ops;
 mod parameters;
 mod preprocessor;
 mod pretrained;
+mod reader;
 mod tokenizer;
 mod tower;
 mod weights;
 
 pub use augment::{Augment, Draw};
-pub use encoder::{Encoder, Expects, Framing, Input, Precomputed, Resample};
-pub use encoders::{ENCODERS, EncoderEntry, EncoderKind, ScratchShape, encoder};
+pub use encoder::{Encoder, Input, Precomputed};
+pub use encoders::{Depth, ENCODERS, EncoderEntry, EncoderKind, Fit, FitOptions, encoder};
 pub use error::{Error, Result};
 pub use features::{
-    CacheKey, CachedFeatures, Descriptor, FeatureCache, FeatureWriter, Featurizer, NGrams, Standardizer,
+    CacheKey, CachedFeatures, Descriptor, FeatureCache, FeatureWriter, Featurizer, Handcrafted, NGrams, Standardizer,
 };
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
 pub use head::{CutLayer, EmbeddingHead, HeadForm};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use parameters::{Init, Parameters};
 pub use pretrained::{HubSettings, ModelFiles, hub_dataset};
+pub use reader::{Item, Pixels, Reader, Tokens, View};
 pub use tokenizer::{Splits, Tokenizer};
 pub use tower::{BlockRole, ModelConfig, TowerConfig, TwoTower, Views};
 pub use weights::Weights;

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::{Expects, Framing, Resample, Result};
+use balgrad_data::{Filter, Framing};
+
+use crate::{Pixels, Result};
 
 /// The fields that matter here, in all the forms that they have had.
 #[derive(Debug, Default, Deserialize)]
@@ -65,15 +67,15 @@ impl Preprocessor {
         }
     }
 
-    /// What an encoder expects: images of the size that the user `asked` for, where it takes any; normalised by `mean`
+    /// What an encoder reads: images of the size that the user `asked` for, where it takes any; normalised by `mean`
     /// and `std` where the file says nothing. `place` is what errors call the file.
-    pub(crate) fn expects(
+    pub(crate) fn pixels(
         &self,
         asked: Option<usize>,
         takes: Takes,
         (mean, std): ([f32; 3], [f32; 3]),
         place: &str,
-    ) -> Result<Expects> {
+    ) -> Result<Pixels> {
         let own = self.sizes();
         let size = match (takes, asked) {
             (Takes::Only(size), Some(asked)) if asked != size => {
@@ -84,17 +86,17 @@ impl Preprocessor {
             (Takes::Any(usual), asked) => asked.or(own.map(|(size, _)| size)).unwrap_or(usual),
         };
         let edge = own.and_then(|(own, edge)| Some((edge? * size).div_ceil(own.max(1))));
-        let resample = match self.resample {
-            None | Some(2) => Resample::Bilinear,
-            Some(3) => Resample::Bicubic,
-            Some(1) => Resample::Lanczos,
+        let filter = match self.resample {
+            None | Some(2) => Filter::Bilinear,
+            Some(3) => Filter::Bicubic,
+            Some(1) => Filter::Lanczos,
             Some(other) => {
                 let problem = format!("resample {other}; known: 1 (Lanczos), 2 (bilinear), 3 (bicubic)");
                 return Err(crate::Error::invalid(place, problem));
             }
         };
         let (mean, std) = (self.image_mean.unwrap_or(mean), self.image_std.unwrap_or(std));
-        Ok(Expects::Pixels { size, mean, std, framing: Framing { edge, resample } })
+        Ok(Pixels { framing: Framing { size: size as u32, edge: edge.map(|edge| edge as u32), filter }, mean, std })
     }
 }
 
@@ -104,87 +106,86 @@ mod tests {
     use super::*;
 
     /// As the hub's checkpoints have them.
-    const FILES: &[(&str, &str, usize, Option<usize>, Resample)] = &[
+    const FILES: &[(&str, &str, u32, Option<u32>, Filter)] = &[
         (
             "google/vit-base-patch16-224",
             r#"{"do_resize": true, "size": {"height": 224, "width": 224}, "resample": 2}"#,
             224,
             None,
-            Resample::Bilinear,
+            Filter::Bilinear,
         ),
         (
             "google/vit-base-patch16-224-in21k",
             r#"{"do_resize": true, "size": 224, "image_mean": [0.5, 0.5, 0.5]}"#,
             224,
             None,
-            Resample::Bilinear,
+            Filter::Bilinear,
         ),
         (
             "openai/clip-vit-base-patch32",
             r#"{"crop_size": 224, "do_center_crop": true, "do_resize": true, "resample": 3, "size": 224}"#,
             224,
             Some(224),
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
         (
             "openai/clip-vit-large-patch14",
             r#"{"crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "resample": 3, "size": {"shortest_edge": 224}}"#,
             224,
             Some(224),
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
         (
             "facebook/deit",
             r#"{"crop_size": 224, "do_center_crop": true, "resample": 3, "size": 256}"#,
             224,
             Some(256),
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
         (
             "microsoft/resnet-50",
             r#"{"crop_pct": 0.875, "do_resize": true, "resample": 3, "size": 224}"#,
             224,
             Some(256),
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
         (
             "facebook/convnext-384",
             r#"{"crop_pct": 0.95, "resample": 3, "size": {"shortest_edge": 384}}"#,
             384,
             None,
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
         (
             "Salesforce/blip-itm-base-coco",
             r#"{"do_resize": true, "resample": 3, "size": {"height": 384, "width": 384}}"#,
             384,
             None,
-            Resample::Bicubic,
+            Filter::Bicubic,
         ),
-        ("nothing", "{}", 224, None, Resample::Bilinear),
+        ("nothing", "{}", 224, None, Filter::Bilinear),
     ];
 
     #[test]
     fn sizes_are_those_of_the_processors() {
-        for (name, file, size, edge, resample) in FILES {
+        for (name, file, size, edge, filter) in FILES {
             let own: Preprocessor = serde_json::from_str(file).unwrap();
-            let expects = own.expects(None, Takes::Any(224), ([0.1; 3], [0.2; 3]), name).unwrap();
-            let Expects::Pixels { size: found, framing, .. } = expects else { panic!("{name}") };
-            assert_eq!((found, framing), (*size, Framing { edge: *edge, resample: *resample }), "{name}");
+            let found = own.pixels(None, Takes::Any(224), ([0.1; 3], [0.2; 3]), name).unwrap();
+            assert_eq!(found.framing, Framing { size: *size, edge: *edge, filter: *filter }, "{name}");
         }
     }
 
     #[test]
     fn a_size_that_was_asked_for_keeps_the_proportion_of_the_crop() {
         let own: Preprocessor = serde_json::from_str(FILES[5].1).unwrap();
-        let expects = own.expects(Some(112), Takes::Any(224), ([0.1; 3], [0.2; 3]), "x").unwrap();
-        let framing = Framing { edge: Some(128), resample: Resample::Bicubic };
-        assert_eq!(expects, Expects::Pixels { size: 112, mean: [0.1; 3], std: [0.2; 3], framing });
-        let error = own.expects(Some(112), Takes::Only(224), ([0.1; 3], [0.2; 3]), "x").unwrap_err();
+        let found = own.pixels(Some(112), Takes::Any(224), ([0.1; 3], [0.2; 3]), "x").unwrap();
+        let framing = Framing { size: 112, edge: Some(128), filter: Filter::Bicubic };
+        assert_eq!(found, Pixels { framing, mean: [0.1; 3], std: [0.2; 3] });
+        let error = own.pixels(Some(112), Takes::Only(224), ([0.1; 3], [0.2; 3]), "x").unwrap_err();
         assert!(error.to_string().contains("224 pixels a side only"), "{error}");
         let odd: Preprocessor = serde_json::from_str(r#"{"resample": 4}"#).unwrap();
         let error =
-            odd.expects(None, Takes::Any(8), ([0.1; 3], [0.2; 3]), "model/preprocessor_config.json").unwrap_err();
+            odd.pixels(None, Takes::Any(8), ([0.1; 3], [0.2; 3]), "model/preprocessor_config.json").unwrap_err();
         assert!(error.to_string().contains("resample 4"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ pub use hub::{HubSettings, hub_dataset};
 
 use crate::preprocessor::{Preprocessor, Takes};
 use crate::weights::Weights;
-use crate::{Error, Expects, Result, Tokenizer};
+use crate::{Error, Pixels, Result, Tokenizer, Tokens};
 
 /// A model's files: `config.json`, weights, and what preprocessing needs.
 pub struct ModelFiles {
@@ -145,16 +145,17 @@ impl ModelFiles {
     }
 
     /// Up to `limit` tokens; the empty text is what the tokenizer makes of it.
-    pub(crate) fn expects_tokens(&self, limit: usize) -> Result<Expects> {
-        let empty = self.tokenizer()?.map(|tokenizer| tokenizer.encode("")).transpose()?;
-        let limit = limit.min(self.max_tokens);
-        Ok(Expects::Tokens { limit, empty: empty.filter(|ids| !ids.is_empty()).unwrap_or_else(|| vec![0]) })
+    pub(crate) fn tokens(&self, limit: usize) -> Result<Tokens> {
+        let tokenizer = self.tokenizer()?;
+        let empty = tokenizer.as_ref().map(|tokenizer| tokenizer.encode("")).transpose()?;
+        let empty = empty.filter(|ids| !ids.is_empty()).unwrap_or_else(|| vec![0]);
+        Ok(Tokens { place: self.place.clone(), tokenizer, limit: limit.min(self.max_tokens), empty, learnt: false })
     }
 
     /// Pixels, framed and normalised as `preprocessor_config.json` says, else stretched and by `mean` and `std`.
-    pub(crate) fn expects_pixels(&self, takes: Takes, mean: [f32; 3], std: [f32; 3]) -> Result<Expects> {
+    pub(crate) fn pixels(&self, takes: Takes, mean: [f32; 3], std: [f32; 3]) -> Result<Pixels> {
         let own: Preprocessor = self.json("preprocessor_config.json")?.unwrap_or_default();
-        own.expects(self.image_size, takes, (mean, std), &self.place)
+        own.pixels(self.image_size, takes, (mean, std), &self.place)
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {

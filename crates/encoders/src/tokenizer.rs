@@ -22,7 +22,7 @@ const END: &str = "[SEP]";
 const MASK: &str = "[MASK]";
 /// Before a piece that does not begin its word.
 const INSIDE: &str = "##";
-/// Padding comes first: `Expects` pads with 0.
+/// Padding comes first: [`Tokens`](crate::Tokens) pads with 0.
 const SPECIAL: [&str; 5] = ["[PAD]", UNKNOWN, START, END, MASK];
 
 /// Splits text into the tokens that a text encoder reads.
@@ -91,7 +91,7 @@ impl Tokenizer {
         }
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let mut inner = Inner::from_bytes(&bytes).map_err(fail)?;
-        // Batches are padded and cut by `Expects`, which knows the encoder's limit.
+        // Batches are padded and cut by the reader, which knows the encoder's limit.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fail)?;
         Ok(inner.into())

@@ -3,27 +3,61 @@
 
 mod support;
 
+use balgrad_data::{Framing, Impairment, ImpairmentKind, MODALITIES, Source};
 use balgrad_encoders::{
-    ENCODERS, Encoder, EncoderEntry, EncoderKind, Expects, Input, Parameters, ScratchShape, encoder,
+    ENCODERS, Encoder, EncoderEntry, EncoderKind, FitOptions, Input, Item, Parameters, Pixels, Reader, Tokens, View,
+    encoder,
 };
 use candle_core::{DType, Device, Result, Tensor};
-use support::{check_gradients, pattern, scalar};
+use support::{check_gradients, scalar};
 
-const SHAPE: ScratchShape = ScratchShape { image_size: 16, vocabulary: 12 };
+/// A part of each modality that the table knows: an image of 20 × 20, a text.
+fn part(modality: &str) -> Source {
+    let pixel = |x, y| image::Rgb([(x * 13 % 251) as u8, (y * 7 % 251) as u8, (x * y % 251) as u8]);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_fn(20, 20, pixel).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    match modality {
+        "image" => Source::Bytes(bytes.into_inner().into()),
+        "text" => Source::Text("a small boat".into()),
+        other => panic!("no part for {other}"),
+    }
+}
+
+/// What an encoder's form is fitted to: two samples, small images, few tokens.
+fn fitted(entry: &EncoderEntry) -> String {
+    let (EncoderKind::Handcrafted { fit, .. } | EncoderKind::Scratch { fit, .. }) = entry.kind else { panic!() };
+    let mut options = FitOptions::default();
+    (options.image_size, options.vocabulary) = (16, 60);
+    let other = if entry.modality == "text" { Source::Text("a house".into()) } else { part(entry.modality) };
+    fit(&[&part(entry.modality), &other], &options).unwrap()
+}
 
 fn scratch() -> impl Iterator<Item = (&'static EncoderEntry, Box<dyn Encoder>, Parameters)> {
     ENCODERS.iter().filter_map(|entry| {
-        let EncoderKind::Scratch(build) = entry.kind else { return None };
+        let EncoderKind::Scratch { build, .. } = entry.kind else { return None };
         let parameters = Parameters::new(3, &Device::Cpu).with_dtype(DType::F64);
-        Some((entry, build(&SHAPE, &parameters).unwrap(), parameters))
+        Some((entry, build(&fitted(entry), &parameters).unwrap(), parameters))
     })
 }
 
-fn input(expects: &Expects) -> Input {
-    match expects {
-        Expects::Pixels { size, .. } => Input::Pixels(pattern((2, 3, *size, *size))),
-        Expects::Tokens { .. } => expects.tokens(&[&[2, 5, 7, 11, 3], &[2, 6, 3]], &Device::Cpu).unwrap(),
-        Expects::Features(dim) => Input::Features(pattern((2, *dim))),
+/// Two samples that differ, in double precision.
+fn items(entry: &EncoderEntry, encoder: &dyn Encoder) -> Vec<Item> {
+    let one = |variant| encoder.reader().item(&part(entry.modality), "a", &View { variant, impairment: None }).unwrap();
+    let mut both = vec![one(None), one(None)];
+    match &mut both[1] {
+        Item::Pixels(pixels) => pixels.reverse(),
+        Item::Tokens(ids) => drop(ids.remove(1)),
+        _ => panic!(),
+    }
+    both
+}
+
+fn collate(encoder: &dyn Encoder, items: &[Item]) -> Input {
+    let double = |x: Tensor| x.to_dtype(DType::F64).unwrap();
+    match encoder.reader().collate(items, &Device::Cpu).unwrap() {
+        Input::Pixels(x) => Input::Pixels(double(x)),
+        Input::Features(x) => Input::Features(double(x)),
+        Input::Tokens { ids, mask } => Input::Tokens { ids, mask: double(mask) },
     }
 }
 
@@ -31,7 +65,7 @@ fn input(expects: &Expects) -> Input {
 fn every_parameter_learns() {
     for (entry, encoder, parameters) in scratch() {
         eprintln!("{}: {} parameters", entry.name, parameters.count());
-        let input = input(encoder.expects());
+        let input = collate(encoder.as_ref(), &items(entry, encoder.as_ref()));
         check_gradients(&parameters, &[], || scalar(&encoder.forward(&input)?));
     }
 }
@@ -39,14 +73,10 @@ fn every_parameter_learns() {
 #[test]
 fn a_sample_does_not_depend_on_its_batch() -> Result<()> {
     for (entry, encoder, _) in scratch() {
-        let input = input(encoder.expects());
-        let both = encoder.forward(&input)?;
+        let items = items(entry, encoder.as_ref());
+        let both = encoder.forward(&collate(encoder.as_ref(), &items))?;
         assert_eq!(both.dims(), [2, encoder.dim()], "{}", entry.name);
-        let second = match &input {
-            Input::Pixels(x) => Input::Pixels(x.narrow(0, 1, 1)?),
-            Input::Tokens { .. } => encoder.expects().tokens(&[&[2, 6, 3]], &Device::Cpu)?,
-            Input::Features(x) => Input::Features(x.narrow(0, 1, 1)?),
-        };
+        let second = collate(encoder.as_ref(), &items[1..]);
         let alone = encoder.forward(&second)?;
         let distance = (alone - both.narrow(0, 1, 1)?)?.abs()?.max_all()?.to_scalar::<f64>()?;
         assert!(distance < 1e-9, "{}: {distance}", entry.name);
@@ -56,8 +86,8 @@ fn a_sample_does_not_depend_on_its_batch() -> Result<()> {
 
 #[test]
 fn a_missing_modality_is_one_fixed_embedding() -> Result<()> {
-    for (entry, encoder, parameters) in scratch() {
-        let missing = encoder.expects().missing(2, parameters.dtype(), &Device::Cpu)?;
+    for (entry, encoder, _) in scratch() {
+        let missing = collate(encoder.as_ref(), &[Item::Missing, Item::Missing]);
         let y = encoder.forward(&missing)?;
         let rows = y.to_vec2::<f64>()?;
         assert_eq!(rows[0], rows[1], "{}", entry.name);
@@ -69,7 +99,10 @@ fn a_missing_modality_is_one_fixed_embedding() -> Result<()> {
 #[test]
 fn the_wrong_kind_of_input_is_an_error() {
     for (entry, encoder, _) in scratch() {
-        let error = encoder.forward(&Input::Features(pattern((1, 3)))).unwrap_err().to_string();
+        let error = encoder
+            .forward(&Input::Features(Tensor::zeros((1, 3), DType::F64, &Device::Cpu).unwrap()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("found features"), "{}: {error}", entry.name);
     }
 }
@@ -78,43 +111,57 @@ fn the_wrong_kind_of_input_is_an_error() {
 fn names_are_unique_and_found() {
     for entry in ENCODERS {
         assert!(std::ptr::eq(encoder(entry.name).unwrap(), entry), "{}", entry.name);
-        assert!(["image", "text"].contains(&entry.modality), "{}", entry.name);
+        assert!(MODALITIES.iter().any(|m| m.name == entry.modality), "{}", entry.name);
     }
     let error = encoder("huge-vit").err().unwrap().to_string();
     assert!(error.contains("huge-vit") && error.contains("small-cnn"), "{error}");
 }
 
 #[test]
-fn featurizers_do_not_change_and_answer_for_their_modality() {
+fn handcrafted_features_follow_from_the_part_and_the_view() {
     for entry in ENCODERS {
-        let make = || match entry.kind {
-            EncoderKind::Featurizer(build) => Some(build()),
-            EncoderKind::Fitted { fit, build } => Some(build(&fit(&["a boat", "a small house"]).unwrap()).unwrap()),
-            EncoderKind::Scratch(_) | EncoderKind::Pretrained { .. } => None,
+        let EncoderKind::Handcrafted { build, .. } = entry.kind else { continue };
+        let fitted = fitted(entry);
+        let (one, two) = (build(&fitted).unwrap(), build(&fitted).unwrap());
+        assert_eq!(one.reader().key().unwrap(), two.reader().key().unwrap());
+        let read = |encoder: &dyn Encoder, id: &str, view: &View| {
+            let Item::Features(row) = encoder.reader().item(&part(entry.modality), id, view).unwrap() else { panic!() };
+            assert_eq!(row.len(), encoder.dim(), "{}", entry.name);
+            row
         };
-        let (Some(one), Some(two)) = (make(), make()) else { continue };
-        let image: Vec<u8> = (0..20 * 20 * 3).map(|i| (i * 7 % 251) as u8).collect();
-        let features = |f: &dyn balgrad_encoders::Featurizer| (f.image(&image, 20, 20), f.text("a small boat"));
-        let (image, text) = features(one.as_ref());
-        assert_eq!((image.is_some(), text.is_some()), (entry.modality == "image", entry.modality == "text"));
-        assert_eq!(image.as_ref().or(text.as_ref()).unwrap().len(), one.dim());
-        assert_eq!((image, text), features(two.as_ref()));
-        assert_eq!(one.key(), two.key());
+        let modality = *MODALITIES.iter().find(|m| m.name == entry.modality).unwrap();
+        let plain = read(one.as_ref(), "a", &View::default());
+        assert_eq!(plain, read(two.as_ref(), "b", &View::default()), "{}", entry.name);
+        let mut changed = false;
+        for kind in modality.noises {
+            let kind = ImpairmentKind::Noise { kind, severity: 5 };
+            let view = View { impairment: Some((Impairment { modality, kind }, 7)), variant: None };
+            let noisy = read(one.as_ref(), "a", &view);
+            assert_eq!(noisy, read(two.as_ref(), "a", &view), "{}", entry.name);
+            changed |= noisy != plain;
+        }
+        // Not by every kind: the order of words is nothing to n-grams.
+        assert!(changed, "{}", entry.name);
+        let variant = View { variant: Some(1), impairment: None };
+        assert_eq!(read(one.as_ref(), "a", &variant), read(two.as_ref(), "a", &variant), "{}", entry.name);
     }
 }
 
 #[test]
-fn packing_cuts_pads_and_normalises() -> Result<()> {
-    let tokens = Expects::Tokens { limit: 4, empty: vec![2, 3] };
-    let Input::Tokens { ids, mask } = tokens.tokens(&[&[2, 7, 8, 9, 3], &[]], &Device::Cpu)? else { panic!() };
+fn collating_cuts_pads_and_normalises() -> balgrad_encoders::Result<()> {
+    let tokens = Tokens { place: String::new(), tokenizer: None, limit: 4, empty: vec![2, 3], learnt: false };
+    let batch = tokens.collate(&[Item::Tokens(vec![2, 7, 8, 9, 3]), Item::Missing], &Device::Cpu)?;
+    let Input::Tokens { ids, mask } = batch else { panic!() };
     assert_eq!(ids.to_vec2::<u32>()?, [[2, 7, 8, 3], [2, 3, 0, 0]]);
     assert_eq!(mask.to_vec2::<f32>()?, [[1.0; 4], [1.0, 1.0, 0.0, 0.0]]);
 
-    let framing = balgrad_encoders::Framing::default();
-    let pixels = Expects::Pixels { size: 1, mean: [0.0, 0.5, 1.0], std: [1.0, 0.5, 2.0], framing };
-    let Input::Pixels(x) = pixels.pixels(&[Some(&[255, 255, 255]), None], &Device::Cpu)? else { panic!() };
+    let pixels = Pixels { framing: Framing::whole(1), mean: [0.0, 0.5, 1.0], std: [1.0, 0.5, 2.0] };
+    let batch = pixels.collate(&[Item::Pixels(vec![255, 255, 255].into()), Item::Missing], &Device::Cpu)?;
+    let Input::Pixels(x) = batch else { panic!() };
     assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
-    assert!(pixels.pixels(&[Some(&[0; 4])], &Device::Cpu).unwrap_err().to_string().contains("4 bytes"));
+    let refused = |items: &[Item]| pixels.collate(items, &Device::Cpu).unwrap_err().to_string();
+    assert!(refused(&[Item::Pixels(vec![0; 4].into())]).contains("4 bytes"));
+    assert!(refused(&[Item::Tokens(vec![1])]).contains("reads pixels, found tokens"));
     Ok(())
 }
 
@@ -123,8 +170,9 @@ fn construction_order_does_not_change_a_model() {
     let build = |names: [&str; 2]| {
         let p = Parameters::new(9, &Device::Cpu);
         for name in names {
-            let EncoderKind::Scratch(build) = encoder(name).unwrap().kind else { panic!() };
-            build(&SHAPE, &p.scope(name)).unwrap();
+            let entry = encoder(name).unwrap();
+            let EncoderKind::Scratch { build, .. } = entry.kind else { panic!() };
+            build(&fitted(entry), &p.scope(name)).unwrap();
         }
         p.all()
     };

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use balgrad_encoders::{EncoderKind, HubSettings, Input, ModelFiles, Parameters, encoder};
+use balgrad_data::Source;
+use balgrad_encoders::{EncoderKind, HubSettings, Item, ModelFiles, Parameters, View, encoder};
 use candle_core::{DType, Device, Tensor};
 
 const SENTENCES: [&str; 4] =
@@ -49,9 +50,9 @@ fn efficientnet_sees_what_the_reference_sees() {
             (0..size * size).flat_map(pixel).copied().collect()
         })
         .collect();
-    let images: Vec<Option<&[u8]>> = grown.iter().map(|image| Some(image.as_slice())).collect();
+    let images: Vec<Item> = grown.into_iter().map(|image| Item::Pixels(image.into())).collect();
     assert!(images.len() >= 4);
-    let found = encoder.forward(&encoder.expects().pixels(&images, &Device::Cpu).unwrap()).unwrap();
+    let found = encoder.forward(&encoder.reader().collate(&images, &Device::Cpu).unwrap()).unwrap();
     assert_eq!(found.dims(), expected["image"].dims());
     let difference = largest_difference(&found, &expected["image"]);
     assert!(difference < 1e-3, "{difference}");
@@ -64,10 +65,12 @@ fn minilm_reads_what_the_reference_reads() {
     let files = ModelFiles::open(folder.to_str().unwrap(), &HubSettings::default()).unwrap();
     let EncoderKind::Pretrained { build, .. } = encoder("minilm").unwrap().kind else { panic!() };
     let encoder = build(&files, &Parameters::new(0, &Device::Cpu).frozen()).unwrap();
-    let tokenizer = files.tokenizer().unwrap().unwrap();
-    let ids: Vec<Vec<u32>> = SENTENCES.iter().map(|sentence| tokenizer.encode(sentence).unwrap()).collect();
-    let input: Input =
-        encoder.expects().tokens(&ids.iter().map(Vec::as_slice).collect::<Vec<_>>(), &Device::Cpu).unwrap();
+    let item = |sentence: &str| {
+        let source = Source::Text(sentence.to_owned());
+        encoder.reader().item(&source, "", &View::default()).unwrap()
+    };
+    let items: Vec<Item> = SENTENCES.iter().map(|sentence| item(sentence)).collect();
+    let input = encoder.reader().collate(&items, &Device::Cpu).unwrap();
     let found = encoder.forward(&input).unwrap();
     let expected = &expected()["text"];
     assert_eq!(found.dims(), expected.dims());

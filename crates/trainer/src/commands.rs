@@ -13,10 +13,10 @@ mod train;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::Usage;
+use crate::config::{Config, parse_set};
 use anyhow::Result;
 use balgrad::Value;
-use balgrad_trainer::Usage;
-use balgrad_trainer::config::{Config, parse_set};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Train image-text classifiers in which neither modality dominates, and measure what happens when one is missing
@@ -141,7 +141,7 @@ impl Configured {
     /// The config of these keys over the config file; one without data is a mistake.
     fn resolve(&self, sets: &[(String, Value)]) -> Result<Config, Usage> {
         let config = Config::load(&self.config, sets)?;
-        if config.word("data").is_empty() {
+        if config.data.source.is_empty() {
             return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
         }
         Ok(config)

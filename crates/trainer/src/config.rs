@@ -1,137 +1,91 @@
-//! The configuration of a run: one table of keys, read from a file, `--set` and the command line in that order.
+//! The configuration of a run: one table of keys, read from files, `--set` and the command line in that order into typed fields.
+
+mod field;
+mod keys;
+mod sections;
+mod words;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 
-use balgrad::{Entry, Kind, Method, Setting, Settings, Value, find};
+use balgrad::{Entry, Method, Settings, Value};
+use serde_json::{Map, Value as Json};
 
 use crate::Usage;
+use crate::arms;
+use crate::registry::registry;
 
-const fn number(min: f64, max: f64) -> Kind {
-    Kind::Number { min, max }
-}
-
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Count { min, max }
-}
-
-const fn key(name: &'static str, default: &'static str, kind: Kind, about: &'static str) -> Setting {
-    Setting { name, default, kind, about }
-}
-
-/// Every key of a config file, the method's own settings aside.
-pub static KEYS: &[Setting] = &[
-    key("data", "", Kind::Text, "bundled task (emoji, icons, sentiment, with :variant) or folder"),
-    key("layout", "auto", Kind::Text, "how the folder is laid out; see `balgrad layouts`"),
-    key("label", "", Kind::Text, "what tables call this run; empty: the method's name"),
-    key("seed", "0", count(0, u64::MAX), "decides initialisation, order, dropout and impairments"),
-    key("split_seed", "0", count(0, u64::MAX), "decides splits that the data set does not bring"),
-    key("plot", "longest", Kind::Choice(&["longest", "first"]), "which of a film's plots is read (mm-imdb)"),
-    key("device", "auto", Kind::Choice(&["auto", "cpu", "cuda", "metal"]), "where to train"),
-    key("on_bad_sample", "skip", Kind::Choice(&["skip", "fail"]), "what to do with a file that cannot be read"),
-    key("on_nan", "stop", Kind::Choice(&["stop", "skip"]), "what to do with a step whose loss is not finite"),
-    key("encoders.image", "descriptor", Kind::Text, "how images are seen; see `balgrad encoders`"),
-    key("encoders.text", "ngrams", Kind::Text, "how text is seen; see `balgrad encoders`"),
-    key(
-        "weights.image",
-        "",
-        Kind::Text,
-        "weights of a pretrained image encoder: a folder, or owner/name[@revision] of the hub; empty: its usual model",
-    ),
-    key("weights.text", "", Kind::Text, "the same for a pretrained text encoder"),
-    key(
-        "freeze",
-        "all",
-        Kind::Text,
-        "of pretrained encoders: all (their features are computed once), none, or how many of the first blocks",
-    ),
-    key("lr_decay", "1", number(0.0, 1.0), "factor on the learning rate of a trained encoder per block from its end"),
-    key("fusion", "concat", Kind::Text, "how embeddings are fused; see `balgrad fusions`"),
-    key("width", "256", count(1, 65536), "width of each embedding"),
-    key("projector", "mlp", Kind::Choice(&["mlp", "linear"]), "the embedding layers h_m: two layers with GELU, or one"),
-    key(
-        "image_size",
-        "0",
-        count(0, 4096),
-        "pixels per side that image encoders see; 0: their own size (small ones: 64)",
-    ),
-    key("max_tokens", "0", count(0, 4096), "tokens that pretrained text encoders see; 0: as many as they can"),
-    key("vocabulary", "1500", count(64, 1_000_000), "entries of a vocabulary learnt from the training texts"),
-    key(
-        "feature_variants",
-        "0",
-        count(0, 10_000),
-        "cached variants of each training sample that frozen encoders see, one an epoch; 0: the sample as it is",
-    ),
-    key("workers", "0", count(0, 1024), "threads that decode images and split texts ahead; 0: as many as compute"),
-    key(
-        "augment",
-        "true",
-        Kind::Flag,
-        "small seeded changes for trainable encoders: images shift and flip, texts lose tokens, pieces split",
-    ),
-    key("epochs", "15", count(1, 1_000_000), "passes over the training split"),
-    key("batch_size", "64", count(1, 1_000_000), "samples a step"),
-    key("optimizer", "adamw", Kind::Choice(&["adamw", "sgd"]), "AdamW, or SGD with momentum"),
-    key("lr", "0.001", number(0.0, 1e3), "peak learning rate"),
-    key("warmup", "0.05", number(0.0, 1.0), "part of all steps over which the rate rises; it then falls as a cosine"),
-    key("weight_decay", "0.01", number(0.0, 1e3), "decoupled weight decay of matrices"),
-    key("momentum", "0.9", number(0.0, 1.0), "momentum of SGD"),
-    key(
-        "class_weights",
-        "auto",
-        Kind::Choice(&["auto", "none", "balanced"]),
-        "weigh classes by inverse frequency; auto: multi-label tasks alone",
-    ),
-    key(
-        "modality_dropout",
-        "0",
-        number(0.0, 0.5),
-        "chance in training that a sample loses its image, and again its text",
-    ),
-    key("time_budget", "0", number(0.0, 1e9), "seconds after which training ends early; 0: none"),
-    key("noise.image", "gaussian", Kind::Text, "corruption of the condition noisy-image"),
-    key("noise.text", "mask", Kind::Text, "corruption of the condition noisy-text"),
-    key("noise.severity", "3", count(1, 5), "severity of both"),
-    key("log_every", "5", count(1, 1_000_000), "steps between lines of metrics.jsonl"),
-    key("checkpoint_seconds", "30", number(0.0, 1e9), "seconds between checkpoints"),
-];
-
-/// Names of the modalities, in the order of the towers.
-pub const MODALITIES: &[&str] = &["image", "text"];
+pub(crate) use keys::find_key;
+pub use keys::{KEYS, Key, range};
+pub use sections::{Data, Encoders, Evaluation, Model, Optimization, Output, Sections, Training};
+pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector, Schedule};
 
 /// A resolved configuration: every key has a value that was checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    settings: Settings,
+    sections: Sections,
     /// The method.
-    pub method: &'static Entry,
+    pub method: Entry,
     /// The method's settings, defaults filled in.
     pub method_settings: Settings,
+    /// What was read under another name than its own, for the user to know.
+    pub notes: Vec<String>,
+}
+
+impl Deref for Config {
+    type Target = Sections;
+
+    fn deref(&self) -> &Sections {
+        &self.sections
+    }
 }
 
 impl Config {
     /// Resolves keys given by name; the method's settings stand under `method.`, its name under `method` or
-    /// `method.name`.
+    /// `method.name`. The name may be that of any row of a comparison, such as `balgrad+dropout`, whose settings then stand in for
+    /// those that are not given.
     ///
     /// # Errors
     /// An unknown key or method (with the nearest known one), or a value outside its range.
     pub fn resolve(given: &BTreeMap<String, Value>) -> Result<Self, Usage> {
-        let mut own = BTreeMap::new();
-        let mut of_method = BTreeMap::new();
-        let mut name = "balgrad".to_owned();
-        for (k, value) in given {
-            match k.strip_prefix("method.") {
-                _ if k == "method" => name = value.to_string(),
-                Some("name") => name = value.to_string(),
-                Some(setting) => drop(of_method.insert(setting.to_owned(), value.clone())),
-                None => drop(own.insert(k.clone(), value.clone())),
+        let name =
+            given.get("method").or(given.get("method.name")).map_or_else(|| "balgrad".to_owned(), Value::to_string);
+        let mut whole: BTreeMap<String, Value> = BTreeMap::new();
+        let mut method = name.clone();
+        for (key, value) in arms::expand(&name)? {
+            if key == "method" {
+                method = value.to_string();
+            } else if key != "label" || name != method {
+                whole.insert(key, value);
             }
         }
-        let method = find(&name).map_err(Usage::from)?;
+        let mut notes = Vec::new();
+        for (key, value) in given {
+            let key = match find_key(key) {
+                Some(found) if found.name != key => {
+                    notes.push(format!("`{key}` is called `{}`", found.name));
+                    found.name.to_owned()
+                }
+                _ => key.clone(),
+            };
+            // An empty label is none.
+            if key != "label" || !value.to_string().is_empty() {
+                whole.insert(key, value.clone());
+            }
+        }
+        let method = registry().method(&method)?;
+        let mut sections = defaults();
+        let mut of_method = BTreeMap::new();
+        for (key, value) in &whole {
+            match key.strip_prefix("method.") {
+                _ if key == "method" || key == "method.name" => {}
+                Some(setting) => drop(of_method.insert(setting.to_owned(), value.clone())),
+                None => set(&mut sections, key, value)?,
+            }
+        }
         let method_settings = Settings::resolve("method.", method.settings, &of_method).map_err(Usage::from)?;
-        let settings = Settings::resolve("", KEYS, &own).map_err(Usage::from)?;
-        Ok(Self { settings, method, method_settings })
+        Ok(Self { sections, method, method_settings, notes })
     }
 
     /// Resolves config files and then `sets` over them, the later winning.
@@ -153,8 +107,25 @@ impl Config {
         {
             given.retain(|k, _| k != "method" && !k.starts_with("method."));
         }
-        given.extend(sets.iter().cloned());
+        for (key, value) in sets {
+            // Of two names of one key, the one given later counts.
+            if let Some(found) = find_key(key) {
+                given.retain(|known, _| known != found.name && !found.aliases.contains(&known.as_str()));
+            }
+            given.insert(key.clone(), value.clone());
+        }
         Self::resolve(&given)
+    }
+
+    /// Every key with its value, the method's settings aside, in order of name.
+    fn values(&self) -> BTreeMap<String, Value> {
+        let mut all: BTreeMap<String, Value> =
+            KEYS.iter().map(|key| (key.name.to_owned(), key.get(&self.sections))).collect();
+        for of in keys::PER_MODALITY {
+            let entries = of.entries(&self.sections).iter();
+            all.extend(entries.map(|(modality, v)| (format!("{}{modality}", of.prefix), Value::Word(v.clone()))));
+        }
+        all
     }
 
     /// The resolved configuration as a file that repeats the run.
@@ -179,8 +150,8 @@ impl Config {
                 }
             }
         };
-        for (name, value) in self.settings.iter() {
-            put(name, value);
+        for (name, value) in self.values() {
+            put(&name, &value);
         }
         put("method.name", &Value::Word(self.method.name.to_owned()));
         for (name, value) in self.method_settings.iter() {
@@ -191,52 +162,65 @@ impl Config {
 
     /// A fresh instance of the method.
     pub fn build_method(&self) -> Box<dyn Method> {
-        (self.method.build)(&self.method_settings)
+        (self.method.build)(&self.method, &self.method_settings)
     }
 
     /// What tables call this run.
     pub fn label(&self) -> &str {
-        match self.word("label") {
+        match self.output.label.as_str() {
             "" => self.method.name,
             label => label,
         }
     }
 
-    /// A word.
-    pub fn word(&self, key: &str) -> &str {
-        self.settings.word(key)
-    }
-
-    /// A number.
-    pub fn number(&self, key: &str) -> f64 {
-        self.settings.number(key)
-    }
-
-    /// A whole number.
-    pub fn count(&self, key: &str) -> usize {
-        self.settings.count(key)
-    }
-
-    /// A flag.
-    pub fn flag(&self, key: &str) -> bool {
-        self.settings.flag(key)
-    }
-
-    /// The run's seed.
-    pub fn seed(&self) -> u64 {
-        self.settings.count("seed") as u64
-    }
-
     /// What differs from the defaults, and the method's settings: what a results file names.
-    pub fn differing(&self) -> serde_json::Map<String, serde_json::Value> {
+    pub fn differing(&self) -> Map<String, Json> {
         let json = |v: &Value| serde_json::to_value(v).unwrap_or_default();
-        let defaults = |name: &str| KEYS.iter().find(|k| k.name == name).map(|k| Value::parse(k.default).to_string());
-        let own = self.settings.iter().filter(|(k, v)| {
-            !matches!(*k, "data" | "seed" | "label") && defaults(k).is_none_or(|d| d != v.to_string())
+        let default = |name: &str| KEYS.iter().find(|k| k.name == name).map(|k| Value::parse(k.default).to_string());
+        let own = self.values().into_iter().filter(|(k, v)| {
+            !matches!(k.as_str(), "data" | "seed" | "label") && default(k).is_none_or(|d| d != v.to_string())
         });
-        let own = own.map(|(k, v)| (k.to_owned(), json(v)));
+        let own = own.map(|(k, v)| (k, json(&v)));
         own.chain(self.method_settings.iter().map(|(k, v)| (format!("method.{k}"), json(v)))).collect()
     }
+}
+
+/// Every key at its default.
+fn defaults() -> Sections {
+    let mut sections = Sections::default();
+    for key in KEYS {
+        let set = key.set(&mut sections, &Value::parse(key.default));
+        debug_assert!(set.is_ok(), "{set:?}");
+    }
+    sections
+}
+
+/// Puts a value into its field.
+fn set(sections: &mut Sections, name: &str, value: &Value) -> Result<(), Usage> {
+    if let Some(key) = find_key(name) {
+        return key.set(sections, value).map_err(Usage);
+    }
+    let of = keys::PER_MODALITY.into_iter().find_map(|of| Some((of, name.strip_prefix(of.prefix)?)));
+    if let Some((of, modality)) = of
+        && registry().modalities.iter().any(|known| known.name == modality)
+    {
+        of.entries_mut(sections).insert(modality.to_owned(), value.to_string());
+        return Ok(());
+    }
+    let known: Vec<&str> =
+        KEYS.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied())).collect();
+    let hint = match near(name, &known).and_then(find_key) {
+        Some(key) => format!("did you mean `{}`? `balgrad keys` lists all", key.name),
+        None => "`balgrad keys` lists what there is".to_owned(),
+    };
+    Err(Usage(format!("unknown setting `{name}`: {hint}")))
+}
+
+/// The nearest of some words, if one is near enough to have been meant.
+pub(crate) fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |candidate: &&str| strsim::damerau_levenshtein(word, candidate);
+    let nearest = known.iter().copied().min_by_key(distance)?;
+    (distance(&nearest) <= 2.max(word.chars().count() / 3)).then_some(nearest)
 }
 
 /// `key=value` as given to `--set`.
@@ -265,4 +249,78 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, Value>)
         out.insert(name, value);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn of(sets: &[(&str, &str)]) -> Result<Config, Usage> {
+        let sets: Vec<_> = sets.iter().map(|(k, v)| ((*k).to_owned(), Value::parse(v))).collect();
+        Config::load(&[] as &[&Path], &sets)
+    }
+
+    #[test]
+    fn every_default_is_what_its_row_says() {
+        let config = of(&[]).unwrap();
+        for key in KEYS {
+            assert_eq!(key.get(&config).to_string(), Value::parse(key.default).to_string(), "{}", key.name);
+            assert!(find_key(key.name).is_some() && !key.about.is_empty());
+        }
+        assert!(config.differing().keys().all(|key| key.starts_with("method.")), "{:?}", config.differing());
+    }
+
+    #[test]
+    fn a_file_repeats_the_run_to_the_byte() {
+        let seeds = ["9007199254740992", "9007199254740993", "18446744073709551615"];
+        let texts = seeds.map(|seed| {
+            let config = of(&[("seed", seed), ("encoders.image", "small-cnn"), ("freeze", "4"), ("lr", "1")]).unwrap();
+            assert_eq!(config.seed.to_string(), seed);
+            let mut given = BTreeMap::new();
+            flatten("", &config.to_toml().parse().unwrap(), &mut given).unwrap();
+            assert_eq!(Config::resolve(&given).unwrap().to_toml(), config.to_toml());
+            config.to_toml()
+        });
+        assert_ne!(texts[0], texts[1]);
+    }
+
+    #[test]
+    fn other_names_are_understood_and_noted() {
+        let config = of(&[("lr_decay", "0.5"), ("learning_rate", "0.1")]).unwrap();
+        assert_eq!((config.optimization.layer_decay, config.optimization.lr), (0.5, 0.1));
+        assert_eq!(config.notes, ["`learning_rate` is called `lr`", "`lr_decay` is called `layer_decay`"]);
+        assert_eq!(of(&[("lr", "0.1"), ("learning_rate", "0.2")]).unwrap().optimization.lr, 0.2);
+    }
+
+    #[test]
+    fn rows_of_a_comparison_are_methods() {
+        let config = of(&[("method", "balgrad+dropout")]).unwrap();
+        assert_eq!((config.method.name, config.training.modality_dropout), ("balgrad", 0.2));
+        assert_eq!(config.label(), "balgrad+dropout");
+        let given = of(&[("method", "neither+dropout"), ("modality_dropout", "0.3")]).unwrap();
+        assert_eq!(given.training.modality_dropout, 0.3);
+        assert!(!given.method_settings.flag("project"));
+        assert_eq!(of(&[("method", "joint")]).unwrap().output.label, "");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_was_meant() {
+        for (key, value, says) in [
+            ("epocs", "3", "did you mean `epochs`?"),
+            ("learning_rte", "3", "did you mean `lr`?"),
+            ("xyzzy", "3", "`balgrad keys` lists"),
+            ("encoders.smell", "x", "unknown setting `encoders.smell`"),
+            ("epochs", "0", "a whole number from 1 to"),
+            ("epochs", "2.5", "a whole number"),
+            ("device", "gpu", "one of auto, cpu, cuda, metal"),
+            ("freeze", "some", "all, none, or a number of blocks"),
+            ("augment", "maybe", "true or false"),
+            ("method", "balgrd", "did you mean `balgrad`?"),
+            ("method.share", "some", "`method.share = some`"),
+        ] {
+            let error = of(&[(key, value)]).unwrap_err().0;
+            assert!(error.contains(says), "{key} = {value}: {error}");
+        }
+    }
 }

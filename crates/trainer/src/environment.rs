@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use balgrad_encoders::HubSettings;
 use candle_core::Device;
 
+use crate::config;
+
 /// Where features are kept: `BALGRAD_CACHE`, else the user's cache folder.
 pub(crate) fn cache_folder() -> PathBuf {
     let named = std::env::var_os("BALGRAD_CACHE").map(PathBuf::from);
@@ -19,18 +21,20 @@ pub(crate) fn hub() -> HubSettings {
     HubSettings { stop: Some(|| crate::interrupt::check().is_err()), ..HubSettings::from_env() }
 }
 
-/// The device of a name; `auto` is the one that the build is for.
+/// A device; `auto` is the one that the build is for.
 ///
 /// # Errors
 /// When this build or machine lacks it.
-pub fn device(name: &str) -> Result<Device> {
-    match name {
-        "cuda" => Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`"),
-        "metal" => {
+pub(crate) fn device(named: config::Device) -> Result<Device> {
+    match named {
+        config::Device::Cuda => {
+            Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`")
+        }
+        config::Device::Metal => {
             Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`")
         }
-        "auto" if candle_core::utils::cuda_is_available() => device("cuda"),
-        "auto" if candle_core::utils::metal_is_available() => device("metal"),
-        _ => Ok(Device::Cpu),
+        config::Device::Auto if candle_core::utils::cuda_is_available() => device(config::Device::Cuda),
+        config::Device::Auto if candle_core::utils::metal_is_available() => device(config::Device::Metal),
+        config::Device::Auto | config::Device::Cpu => Ok(Device::Cpu),
     }
 }

@@ -8,14 +8,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// An event file under construction.
-pub struct Events(BufWriter<File>);
+pub(crate) struct Events(BufWriter<File>);
 
 impl Events {
     /// Opens an event file, appending where it exists: readers take the records in order.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn append(path: &Path) -> io::Result<Self> {
+    pub(crate) fn append(path: &Path) -> io::Result<Self> {
         let new = !path.exists();
         let file = File::options().create(true).append(true).open(path)?;
         let mut events = Self(BufWriter::new(file));
@@ -31,7 +31,7 @@ impl Events {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn scalars(&mut self, step: u64, seconds: f64, scalars: &[(String, f64)]) -> io::Result<()> {
+    pub(crate) fn scalars(&mut self, step: u64, seconds: f64, scalars: &[(String, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in scalars {
             let mut entry = Vec::new();
@@ -52,7 +52,7 @@ impl Events {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
 

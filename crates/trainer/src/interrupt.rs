@@ -11,7 +11,7 @@ static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// The work stopped because a signal asked for it.
 #[derive(Debug)]
-pub struct Interrupted(pub usize);
+pub(crate) struct Interrupted(pub usize);
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +25,7 @@ impl std::error::Error for Interrupted {}
 ///
 /// # Errors
 /// When the system refuses a handler.
-pub fn listen() -> std::io::Result<()> {
+pub(crate) fn listen() -> std::io::Result<()> {
     let received = RECEIVED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         // Registered first, so that it sees the flag of an earlier signal only.
@@ -41,7 +41,7 @@ pub fn listen() -> std::io::Result<()> {
 ///
 /// # Errors
 /// [`Interrupted`], with the signal's number.
-pub fn check() -> Result<(), Interrupted> {
+pub(crate) fn check() -> Result<(), Interrupted> {
     match RECEIVED.get().map_or(0, |r| r.load(Ordering::Relaxed)) {
         0 => Ok(()),
         signal => Err(Interrupted(signal)),

@@ -1,29 +1,37 @@
 #![doc = include_str!("../README.md")]
 
 pub mod arms;
-pub mod bank;
-pub mod card;
+mod channel;
 pub mod checkpoint;
+mod commands;
 pub mod config;
-pub mod environment;
-pub mod evaluation;
-pub mod events;
-pub mod interrupt;
+mod environment;
+mod evaluator;
+mod events;
+mod interrupt;
 pub mod metrics;
-pub mod model;
-pub mod readable;
+mod model;
+mod model_spec;
+mod program;
+mod readable;
+pub mod record;
+mod registry;
 pub mod report;
-pub mod retest;
+mod retest;
 pub mod run;
-pub mod shown;
-pub mod sight;
-pub mod stage;
+mod session;
+mod split_data;
 pub mod statistics;
-pub mod training;
+mod targets;
+mod training;
 
 use std::fmt;
 
-pub use model::Model;
+pub use model::{Answer, Model};
+pub use program::main;
+pub use registry::Registry;
+pub use targets::{Batch, Scaling, TARGETS, TargetEntry};
+pub use training::{Watcher, forward};
 
 /// A mistake that can be seen from arguments and config alone: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Scores of predicted probabilities against true labels.
+//! Scores of predictions against the truth: one table, [`METRICS`], says everything about each.
 //!
 //! | score | multi-class and binary | multi-label |
 //! |---|---|---|
@@ -10,130 +10,108 @@
 //! | ECE | 15 equal bins of the top class's confidence | 15 equal bins of every label's probability |
 //! | Brier | ½ · mean Σ_c (p_c − y_c)², which for two classes is the mean of (p_1 − y_1)² | mean over samples and labels of (p − y)² |
 //!
+//! Of values (one or several numbers a sample, on their original scale) each score is computed per number, and averaged
+//! over the numbers for which it is defined:
+//!
+//! | score | one number |
+//! |---|---|
+//! | MAE | mean of \|p − y\| |
+//! | RMSE | square root of the mean of (p − y)² |
+//! | R² | 1 − Σ (p − y)² / Σ (y − ȳ)²; undefined where the truth does not vary |
+//! | Pearson's r | correlation of p and y; undefined where either does not vary |
+//!
 //! The formulas are those of scikit-learn (`accuracy_score`, `f1_score(zero_division=0)`, `roc_auc_score`,
-//! `average_precision_score`, `brier_score_loss(scale_by_half=True)`); ECE is Guo et al. 2017, equation 3.
+//! `average_precision_score`, `brier_score_loss(scale_by_half=True)`, `mean_absolute_error`, `root_mean_squared_error`,
+//! `r2_score`) and SciPy (`pearsonr`); ECE is Guo et al. 2017, equation 3 (<https://arxiv.org/abs/1706.04599>).
 
 mod calibration;
 mod counts;
 mod ranking;
+mod scored;
+mod table;
+mod values;
+
+use std::fmt;
 
 pub use balgrad_data::Task;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-pub use calibration::{BINS, brier, expected_calibration_error};
-pub(crate) use counts::add as add_counts;
-pub use counts::{Counts, f1_macro, f1_micro};
+pub(crate) use counts::Counts;
 pub use ranking::{auroc, average_precision};
+pub(crate) use scored::same_set;
+pub use scored::{Classified, Measured, Scored, Truth, argmax, decide};
+pub use table::{Better, Compute, METRICS, Metric, Resample, Score, Unit, UnknownScore};
 
-/// Scores in [0, 1]; `None` (null in JSON) is a score that is undefined on these samples, never 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Metrics {
-    /// Part of samples that are answered correctly.
-    pub accuracy: Option<f64>,
-    /// Mean F1 over all classes.
-    pub f1_macro: Option<f64>,
-    /// F1 of the pooled counts.
-    pub f1_micro: Option<f64>,
-    /// Area under the ROC curve, macro over classes with both outcomes.
-    pub auroc: Option<f64>,
-    /// Mean average precision over classes with a positive.
-    pub map: Option<f64>,
-    /// Expected calibration error.
-    pub ece: Option<f64>,
-    /// Brier score.
-    pub brier: Option<f64>,
-}
+/// The scores of one set of predictions, in the order of the table. `None` (null in JSON) is a score that is undefined on
+/// these samples, never 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics(Vec<(Score, Option<f64>)>);
 
 impl Metrics {
-    /// Names of the scores, as results files write them.
-    pub const NAMES: [&str; 7] = ["accuracy", "f1_macro", "f1_micro", "auroc", "map", "ece", "brier"];
-
-    /// The score of that name; `None` for an unknown name and for a score that is undefined.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        let all = [self.accuracy, self.f1_macro, self.f1_micro, self.auroc, self.map, self.ece, self.brier];
-        all[Self::NAMES.iter().position(|n| *n == name)?]
-    }
-}
-
-/// Predictions that can be scored: a rectangle of finite numbers, and labels that name its columns.
-///
-/// Every score of predictions that are not (a NaN, a ragged row, an unknown class, no sample at all) is undefined.
-struct Scored<'a, P> {
-    classes: usize,
-    probs: &'a [Vec<P>],
-    labels: &'a [Vec<u32>],
-}
-
-impl<'a, P: Copy + Into<f64>> Scored<'a, P> {
-    fn new(task: Task, probs: &'a [Vec<P>], labels: &'a [Vec<u32>]) -> Option<Self> {
-        let classes = probs.first()?.len();
-        let sound = classes > 0
-            && probs.len() == labels.len()
-            && probs.iter().all(|row| row.len() == classes && row.iter().all(|&p| p.into().is_finite()))
-            && labels.iter().all(|set| set.iter().all(|&c| (c as usize) < classes))
-            && (task == Task::MultiLabel || labels.iter().all(|set| set.len() == 1));
-        sound.then_some(Self { classes, probs, labels })
+    /// The scores of a form of target, all of them undefined.
+    pub fn undefined(task: Task) -> Self {
+        Self(Score::of(task).map(|score| (score, None)).collect())
     }
 
-    /// Probabilities and truths of one class.
-    fn column(&self, class: usize) -> (Vec<f64>, Vec<bool>) {
-        let scores = self.probs.iter().map(|row| row[class].into()).collect();
-        (scores, self.labels.iter().map(|set| set.contains(&(class as u32))).collect())
+    /// The value of a score; `None` where it is undefined or was not computed.
+    pub fn get(&self, score: Score) -> Option<f64> {
+        self.0.iter().find(|(s, _)| *s == score)?.1
     }
 
-    fn macro_mean(
-        &self,
-        classes: impl Iterator<Item = usize>,
-        score: fn(&[f64], &[bool]) -> Option<f64>,
-    ) -> Option<f64> {
-        let scores = classes.filter_map(|class| {
-            let (scores, truths) = self.column(class);
-            score(&scores, &truths)
-        });
-        let (sum, count) = scores.fold((0.0, 0), |(sum, count), s| (sum + s, count + 1));
-        (count > 0).then(|| sum / f64::from(count))
-    }
-}
-
-/// The classes that a row `[classes]` of probabilities predicts: the most probable one, or every label from 0.5 on.
-pub fn decide<P: Copy + Into<f64>>(task: Task, row: &[P]) -> Vec<u32> {
-    if task == Task::MultiLabel {
-        return (0u32..).zip(row).filter(|(_, p)| (**p).into() >= 0.5).map(|(c, _)| c).collect();
-    }
-    let mut best: Option<(u32, f64)> = None;
-    for (class, p) in (0u32..).zip(row) {
-        let p = (*p).into();
-        if best.is_none_or(|(_, top)| p > top) {
-            best = Some((class, p));
+    /// Sets the value of a score.
+    pub fn set(&mut self, score: Score, value: Option<f64>) {
+        match self.0.iter_mut().find(|(s, _)| *s == score) {
+            Some(entry) => entry.1 = value,
+            None => {
+                self.0.push((score, value));
+                self.0.sort_by_key(|(s, _)| *s);
+            }
         }
     }
-    best.map(|(class, _)| class).into_iter().collect()
-}
 
-/// All scores of `probs` `[samples][classes]` against `labels`, the set of class indices of each sample.
-pub fn compute<P: Copy + Into<f64>>(task: Task, probs: &[Vec<P>], labels: &[Vec<u32>]) -> Metrics {
-    let Some(scored) = Scored::new(task, probs, labels) else { return Metrics::default() };
-    let mut counts = vec![Counts::default(); scored.classes];
-    let mut right = 0usize;
-    for (row, truth) in probs.iter().zip(labels) {
-        let decided = decide(task, row);
-        right += usize::from(same_set(&decided, truth));
-        add_counts(&mut counts, &decided, truth);
-    }
-    let ranked = if task == Task::Binary && scored.classes == 2 { 1..2 } else { 0..scored.classes };
-    Metrics {
-        accuracy: Some(right as f64 / probs.len() as f64),
-        f1_macro: f1_macro(&counts),
-        f1_micro: f1_micro(&counts),
-        auroc: scored.macro_mean(ranked, auroc),
-        map: scored.macro_mean(0..scored.classes, average_precision),
-        ece: expected_calibration_error(task, probs, labels),
-        brier: brier(task, probs, labels),
+    /// Every score with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (Score, Option<f64>)> + '_ {
+        self.0.iter().copied()
     }
 }
 
-/// Whether two lists without repeats hold the same classes, in whatever order.
-pub fn same_set(a: &[u32], b: &[u32]) -> bool {
-    a.len() == b.len() && a.iter().all(|c| b.contains(c))
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (score, value) in &self.0 {
+            map.serialize_entry(score.name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Metrics;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("scores by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
+                let mut metrics = Metrics::default();
+                while let Some((name, value)) = map.next_entry::<String, Option<f64>>()? {
+                    metrics.set(name.parse().map_err(A::Error::custom)?, value);
+                }
+                Ok(metrics)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// All scores that suit a form of target: `predictions` are `[samples][classes]` probabilities, or `[samples][numbers]`
+/// values. Every score of predictions that cannot be scored (see [`Scored::new`]) is undefined.
+pub fn compute<'a, P: Copy + Into<f64>>(task: Task, predictions: &[Vec<P>], truth: impl Into<Truth<'a>>) -> Metrics {
+    let Some(scored) = Scored::new(task, predictions, truth.into()) else { return Metrics::undefined(task) };
+    Metrics(Score::of(task).map(|score| (score, score.compute(&scored))).collect())
 }

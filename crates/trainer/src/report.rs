@@ -13,7 +13,6 @@ mod compare;
 mod html;
 pub mod paper;
 mod predictions;
-mod ranking;
 mod run;
 mod sections;
 mod summarise;
@@ -23,7 +22,7 @@ mod tables;
 
 pub use collect::{Collected, Skipped, collect};
 pub use html::html;
-pub use run::{Conflict, DatasetCard, Epoch, Histogram, Results, Run, Step};
+pub use run::Run;
 pub use summarise::summary;
 pub use summary::{Comparison, Row, RunCard, Summary};
 pub use tables::tables;

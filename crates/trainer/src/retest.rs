@@ -1,35 +1,54 @@
 //! A trained run tested again: other conditions, other ratios, other data.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use balgrad_data::{Condition, Split};
-use serde_json::{Map, Value, json};
+use anyhow::{Result, bail};
+use balgrad_data::Split;
+use serde::Serialize;
 
-use crate::card::Card;
+use crate::Usage;
 use crate::config::Config;
-use crate::evaluation::expects;
-use crate::run::Trained;
-use crate::stage::{Stage, impairment};
+use crate::interrupt;
+use crate::metrics::{Metrics, Score};
+use crate::record::{Condition, MissingRatios};
+use crate::run::{headline, missing_ratios};
+use crate::session::Session;
 
 /// What to test.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub(crate) struct Request {
     /// Other data with the same classes.
     pub data: Option<String>,
-    /// Conditions; none: the five of a run.
+    /// Conditions; none: those of a run.
     pub conditions: Vec<String>,
-    /// Parts of the test samples that lose a modality.
+    /// Fractions of the test samples that lose a modality.
     pub missing_ratios: Vec<f64>,
     /// Seed of the impairments.
     pub seed: Option<u64>,
 }
 
-/// Tests the model of a run folder and returns `{dataset, metric, test, missing_ratios}`.
+/// What the test showed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Retested {
+    /// The data set's name.
+    pub dataset: String,
+    /// The headline score.
+    pub metric: Score,
+    /// Seed of the impairments.
+    pub seed: u64,
+    /// Scores under each condition.
+    pub test: BTreeMap<Condition, Metrics>,
+    /// The headline score as samples lose a modality, where fractions were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_ratios: Option<MissingRatios>,
+}
+
+/// Tests the model of a run folder.
 ///
 /// # Errors
-/// An unfinished run, unusable data, or classes that are not the model's.
-pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
+/// An unknown condition, an unfinished run, unusable data, or classes that are not the model's.
+pub(crate) fn retest(folder: &Path, request: &Request) -> Result<Retested> {
     let mut sets = Vec::new();
     if let Some(data) = &request.data {
         sets.push(("data".to_owned(), balgrad::Value::Word(data.clone())));
@@ -39,41 +58,36 @@ pub fn retest(folder: &Path, request: &Request) -> Result<Value> {
         sets.push(("seed".to_owned(), balgrad::Value::Count(seed)));
     }
     let config = Config::load(&[folder.join("config.toml")], &sets)?;
-    let names = if request.conditions.is_empty() {
-        Condition::ALL.map(|c| c.name().to_owned()).to_vec()
-    } else {
-        request.conditions.clone()
-    };
-    let impairments = names.iter().map(|name| impairment(&config, name)).collect::<Result<Vec<_>>>()?;
-    let stage = Stage::resume(&config, folder)?;
-    let data = stage.dataset();
-    let known = Card::load(folder)?.classes;
-    if data.classes != known {
+    let session = Session::resume(&config, folder)?;
+    let modalities = session.modalities();
+    let named = request.conditions.iter().map(|name| Condition::parse(name, &modalities));
+    let mut conditions: Vec<Condition> = named.collect::<Result<_, _>>().map_err(|e| Usage(e.to_string()))?;
+    if conditions.is_empty() {
+        conditions = Condition::tested(&modalities);
+    }
+    let impairments = conditions.iter().map(|c| session.impairment(&config, c)).collect::<Result<Vec<_>>>()?;
+    let (data, known) = (session.dataset(), &session.spec.classes);
+    if data.classes != *known {
         let (found, known) = (data.classes.join(", "), known.join(", "));
         bail!("{} has the classes {found}, but the model was trained on {known}", data.name);
     }
-    let judge = stage.judge(&config);
-    let reads = expects(&stage.model);
-    let mut test = Map::new();
-    for (name, impairment) in names.iter().zip(impairments) {
-        crate::interrupt::check()?;
-        let bank = stage.bank(&config, Split::Test, impairment)?;
-        stage.need(Split::Test, &bank)?;
-        let answers = judge.answers(&bank, &reads)?;
-        test.insert(name.clone(), serde_json::to_value(judge.metrics(&answers.probs, &bank))?);
+    let (evaluator, metric) = (session.evaluator(&config)?, headline(data)?);
+    let mut test = BTreeMap::new();
+    for (condition, impairment) in conditions.into_iter().zip(impairments) {
+        interrupt::check()?;
+        let split = session.split(Split::Test, impairment)?;
+        session.need(Split::Test, &split)?;
+        test.insert(condition, evaluator.metrics(&evaluator.predict(&split)?.rows, &split));
     }
-    let mut out = json!({"dataset": data.name, "metric": data.headline_metric(), "seed": config.seed(), "test": test});
+    let mut ratios = None;
     if !request.missing_ratios.is_empty() {
-        let mut answers = std::collections::BTreeMap::new();
-        let mut clean = None;
-        for condition in [Condition::Full, Condition::MissingImage, Condition::MissingText] {
-            let impairment = impairment(&config, condition.name())?;
-            let bank = stage.bank(&config, Split::Test, impairment)?;
-            answers.insert(condition.name(), judge.answers(&bank, &reads)?.probs);
-            clean.get_or_insert(bank);
+        let mut rows = BTreeMap::new();
+        let clean = session.split(Split::Test, None)?;
+        for condition in std::iter::once(Condition::Full).chain(modalities.iter().map(|m| Condition::missing(m))) {
+            let split = session.split(Split::Test, session.impairment(&config, &condition)?)?;
+            rows.insert(condition, evaluator.predict(&split)?.rows);
         }
-        let bank = clean.context("the clean condition is the first")?;
-        out["missing_ratios"] = Trained::new(&stage, &config).ratios(&bank, &answers, &request.missing_ratios);
+        ratios = Some(missing_ratios(&evaluator, metric, config.seed, &clean, &rows, &request.missing_ratios));
     }
-    Ok(out)
+    Ok(Retested { dataset: data.name.clone(), metric, seed: config.seed, test, missing_ratios: ratios })
 }

@@ -3,12 +3,12 @@
 //! Seeds and test samples are two sources of chance. The t test asks whether another seed would show the same
 //! difference; the bootstrap, whether another test set would. A claim needs both.
 
-mod beta;
 mod bootstrap;
+pub(crate) mod resampled;
 mod student;
 
-pub use beta::{ln_gamma, regularized_incomplete_beta};
-pub use bootstrap::{Bootstrap, Score, interval};
+pub use bootstrap::{Bootstrap, interval};
+pub use resampled::Resampled;
 pub use student::{PairedT, paired_t, student_two_sided};
 
 /// Arithmetic mean; `None` of nothing.

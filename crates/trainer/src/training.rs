@@ -1,4 +1,4 @@
-//! The training loop: order, batch, balanced gradient, step; validation at the end of each epoch.
+//! The training loop: batch, forward, balanced gradient, clip, step, log; validation at the end of each epoch.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -6,71 +6,55 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
-use balgrad_encoders::{Augment, BlockRole, CutLayer, EncoderKind, Expects, Input, Parameters, TwoTower, encoder};
+use balgrad::{Balancer, Block, EpochSummary, FusedHead, Needs, Outputs, Role, Tap};
+use balgrad_data::Sample;
+use balgrad_encoders::{BlockRole, CutLayer, Depth, Input, Parameters, TwoTower};
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::bank::{Bank, Place, Variation, labels};
+use crate::channel::layer_rate;
 use crate::checkpoint::{self, ConflictCounts, Progress};
 use crate::config::Config;
-use crate::evaluation::{Judge, expects};
+use crate::evaluator::{Evaluator, Rows, readers};
 use crate::events::Events;
 use crate::interrupt;
-use crate::metrics::Metrics;
-use crate::sight::depth;
+use crate::metrics::Score;
+use crate::record::Validation;
+use crate::session::Session;
+use crate::split_data::{Pick, SplitData, Variation};
 
 mod log;
 mod requests;
+mod schedule;
+#[cfg(test)]
+pub(crate) mod tests;
 
-use requests::survey;
+use requests::probe;
+use schedule::{clip_grad_norm, learning_rate};
 
 /// What a training run works on.
-pub struct Course<'a> {
+pub(crate) struct Training<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
-    /// The model.
-    pub model: &'a TwoTower,
-    /// Its parameters.
-    pub parameters: &'a Parameters,
-    /// Makes the same model anew, with the values that its parameters started from.
-    pub fresh: &'a (dyn Fn() -> Result<(Parameters, TwoTower)> + Sync),
+    /// The data, and the model on it.
+    pub session: &'a Session,
     /// The training split.
-    pub train: &'a Bank,
+    pub train: &'a SplitData,
     /// The validation split.
-    pub val: &'a Bank,
-    /// How the model answers.
-    pub judge: Judge<'a>,
-    /// The name of the metric that chooses the epoch.
-    pub metric: &'static str,
-    /// Names of the modalities, for the log.
-    pub modalities: &'a [&'static str],
+    pub val: &'a SplitData,
+    /// How the model predicts.
+    pub evaluator: Evaluator<'a>,
+    /// The score that chooses the epoch.
+    pub metric: Score,
     /// The run folder.
     pub folder: &'a Path,
     /// Whether to continue from the folder's checkpoint.
     pub resume: bool,
-}
-
-impl Course<'_> {
-    /// How training samples differ from what stands in the bank.
-    fn variation(&self, epoch: usize) -> Variation {
-        let augment = match self.config.flag("augment") {
-            true => {
-                // Pieces of a vocabulary that others learnt stay as its encoder knows them.
-                let text = encoder(self.config.word("encoders.text"));
-                let learnt = text.is_ok_and(|entry| matches!(entry.kind, EncoderKind::Scratch(_)));
-                let split_tokens = if learnt { 0.3 } else { 0.0 };
-                Augment { shift: pixels(self.model) / 12, flip: true, split_tokens, drop_tokens: 0.1 }
-            }
-            false => Augment::default(),
-        };
-        let (seed, dropout) = (self.config.seed(), self.config.number("modality_dropout"));
-        Variation { seed, epoch, dropout, augment }
-    }
 }
 
 /// Told how training goes.
@@ -82,55 +66,31 @@ pub trait Watcher {
 }
 
 /// Where a run keeps its checkpoint.
-pub fn checkpoint_path(folder: &Path) -> PathBuf {
+pub(crate) fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("checkpoint").join("state.safetensors")
 }
 
-/// Trains, leaves the best epoch's weights in the parameters, and says how it went.
+/// Trains, leaves the best epoch's weights in the parameters, and returns how it went.
 ///
 /// # Errors
 /// A signal, a loss that is not finite (under `on_nan = stop`), or a disk that refuses.
-pub fn train(course: &Course<'_>, watcher: &mut dyn Watcher) -> Result<Progress> {
-    let mut run = Run::new(course)?;
-    let started = Instant::now();
-    let before = run.progress.seconds;
-    let budget = course.config.number("time_budget");
-    let mut saved = Instant::now();
-    let mut out_of_time = false;
-    while run.progress.epoch < run.epochs && !out_of_time {
-        // Samples beyond the split's own are its rehearsals.
-        let whole = course.train.len();
-        let rehearsals = &run.progress.rehearsals;
-        let place = |i: usize| match i.checked_sub(whole).and_then(|r| rehearsals.get(r)) {
-            Some(&(row, shown)) => Place { row, shown: Some(shown) },
-            None => Place::from(i),
-        };
-        let order = shuffled(whole + rehearsals.len(), course.config.seed(), run.progress.epoch);
-        let places: Vec<Place> = order.into_iter().map(place).collect();
-        run.batches = places.len().div_ceil(run.batch_size);
-        let done = (run.progress.batch * run.batch_size).min(places.len());
-        let (variation, batch_size) = (course.variation(run.progress.epoch), run.batch_size);
-        let reads = expects(course.model);
-        course.train.feed(
-            &places[done..],
-            batch_size,
-            Some(&variation),
-            &reads,
-            course.judge.device,
-            |places, inputs| {
-                let loss = run_on(course.judge.device, || run.step(places, &inputs))?;
+pub(crate) fn train(training: &Training<'_>, watcher: &mut dyn Watcher) -> Result<Progress> {
+    let mut run = Run::new(training)?;
+    let (model, device) = (&training.session.model, &training.session.device);
+    while !run.is_over() {
+        let (picks, variation) = (run.picks(), run.variation());
+        let done = (run.progress.batch * run.batch_size).min(picks.len());
+        training.train.feed(&picks[done..], run.batch_size, Some(&variation), &readers(model), device, |batches| {
+            for batch in batches {
+                let (picks, inputs) = batch?;
+                let loss = run_on(device, || run.step(picks, &inputs))?;
                 watcher.step(run.progress.step, run.total_steps, loss);
-                run.progress.seconds = before + started.elapsed().as_secs_f64();
-                out_of_time = budget > 0.0 && run.progress.seconds >= budget;
-                let stop = interrupt::check();
-                if stop.is_err() || saved.elapsed().as_secs_f64() > course.config.number("checkpoint_seconds") {
-                    run.save()?;
-                    saved = Instant::now();
+                if run.is_late_or_saved()? {
+                    break;
                 }
-                stop?;
-                Ok(!out_of_time)
-            },
-        )?;
+            }
+            Ok(())
+        })?;
         let score = run.end_epoch()?;
         watcher.epoch(run.progress.epoch, run.epochs, run.last_loss, score);
     }
@@ -148,8 +108,9 @@ fn shuffled(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
+/// A run in progress.
 struct Run<'a> {
-    course: &'a Course<'a>,
+    training: &'a Training<'a>,
     balancer: Balancer,
     optimizer: Optimizer,
     kind: OptimizerKind,
@@ -161,6 +122,7 @@ struct Run<'a> {
     progress: Progress,
     /// The frozen teacher, once the method has asked for one.
     teacher: Option<(Parameters, TwoTower)>,
+    modalities: Vec<&'static str>,
     /// Epochs, the method's prelude included.
     epochs: usize,
     prelude: usize,
@@ -170,46 +132,49 @@ struct Run<'a> {
     batches: usize,
     total_steps: usize,
     last_loss: f64,
+    started: Instant,
+    /// Seconds of work before this process began.
+    seconds_before: f64,
+    saved: Instant,
+    out_of_time: bool,
 }
 
 impl<'a> Run<'a> {
-    fn new(course: &'a Course<'a>) -> Result<Self> {
-        let config = course.config;
-        let named = course.parameters.all();
+    fn new(training: &'a Training<'a>) -> Result<Self> {
+        let (config, session) = (training.config, training.session);
+        let named = session.parameters.all();
         let method = config.build_method();
-        let role = |name: &str| role(course.model, name);
-        let blocks = Block::group(named.iter().cloned(), role, method.needs().granularity);
-        let decay = config.number("weight_decay");
-        let lr_decay = config.number("lr_decay");
+        let needs = method.needs();
+        let blocks = Block::group(named.iter().cloned(), |name| role(&session.model, name), needs.granularity);
+        let decay = config.optimization.weight_decay;
         // Vectors (biases, norms) are not decayed.
         let parameter = |(name, var): &(String, Var)| Parameter {
             name: name.clone(),
             var: var.clone(),
-            lr_scale: lr_scale(&named, name, lr_decay),
+            lr_scale: lr_scale(session, &named, name, config.optimization.layer_decay),
             weight_decay: if var.rank() > 1 { decay } else { 0.0 },
         };
-        let kind = match config.word("optimizer") {
-            "sgd" => OptimizerKind::Sgd { momentum: config.number("momentum") },
-            _ => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+        let kind = match config.optimization.optimizer {
+            crate::config::Optimizer::Sgd => OptimizerKind::Sgd { momentum: config.optimization.momentum },
+            crate::config::Optimizer::AdamW => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
         };
-        let needs = method.needs();
-        let (epochs, batch_size) = (needs.prelude + config.count("epochs"), config.count("batch_size"));
-        let per_epoch = course.train.len().div_ceil(batch_size);
-        let turns = if needs.turns { course.modalities.len() } else { 1 };
+        let (epochs, batch_size) = (needs.prelude + config.training.epochs, config.training.batch_size);
+        let per_epoch = training.train.len().div_ceil(batch_size);
+        let modalities = session.modalities();
+        let turns = if needs.turns { modalities.len() } else { 1 };
+        let now = Instant::now();
         let mut run = Self {
-            course,
-            balancer: Balancer::new(method, blocks, config.seed()).lasting(per_epoch * turns, epochs),
+            training,
+            balancer: Balancer::new(method, blocks, config.seed).lasting(per_epoch * turns, epochs),
             optimizer: Optimizer::new(named.iter().map(parameter).collect(), kind)?,
             kind,
             named,
             best: HashMap::new(),
-            metrics: std::fs::File::options().create(true).append(true).open(course.folder.join("metrics.jsonl"))?,
-            events: Events::append(&course.folder.join("events.out.tfevents.0.balgrad"))?,
-            progress: Progress {
-                conflict: vec![ConflictCounts::default(); course.modalities.len()],
-                ..Progress::default()
-            },
+            metrics: std::fs::File::options().create(true).append(true).open(training.folder.join("metrics.jsonl"))?,
+            events: Events::append(&training.folder.join("events.out.tfevents.0.balgrad"))?,
+            progress: Progress { conflict: vec![ConflictCounts::default(); modalities.len()], ..Progress::default() },
             teacher: None,
+            modalities,
             epochs,
             prelude: needs.prelude,
             batch_size,
@@ -217,47 +182,74 @@ impl<'a> Run<'a> {
             batches: per_epoch,
             total_steps: epochs * per_epoch,
             last_loss: f64::NAN,
+            started: now,
+            seconds_before: 0.0,
+            saved: now,
+            out_of_time: false,
         };
-        let path = checkpoint_path(course.folder);
-        if course.resume && path.exists() {
+        let path = checkpoint_path(training.folder);
+        if training.resume && path.exists() {
             run.restore(&path)?;
         } else {
             run.metrics.set_len(0)?;
         }
+        run.seconds_before = run.progress.seconds;
         Ok(run)
     }
 
+    /// Whether all epochs are done, the time is up, or validation has not improved for `patience` epochs.
+    fn is_over(&self) -> bool {
+        let Progress { epoch, best_epoch, .. } = self.progress;
+        let patience = self.training.config.training.patience;
+        let tired = patience > 0 && epoch > self.prelude && epoch - best_epoch.max(self.prelude) >= patience;
+        epoch >= self.epochs || self.out_of_time || (tired && self.progress.batch == 0)
+    }
+
+    /// The samples of this epoch, in its order: the split's, and whatever the method rehearses.
+    fn picks(&mut self) -> Vec<Pick> {
+        let whole = self.training.train.len();
+        let rehearsals = &self.progress.rehearsals;
+        let pick = |i: usize| match i.checked_sub(whole).and_then(|r| rehearsals.get(r)) {
+            Some(&(sample, only)) => Pick { sample, only: Some(only) },
+            None => Pick::from(i),
+        };
+        let order = shuffled(whole + rehearsals.len(), self.training.config.seed, self.progress.epoch);
+        let picks: Vec<Pick> = order.into_iter().map(pick).collect();
+        self.batches = picks.len().div_ceil(self.batch_size);
+        picks
+    }
+
+    /// How this epoch's samples differ from the split's.
+    fn variation(&self) -> Variation {
+        let config = self.training.config;
+        Variation {
+            seed: config.seed,
+            epoch: self.progress.epoch,
+            dropout: config.training.modality_dropout,
+            augment: config.training.augment,
+        }
+    }
+
     /// One step; returns the loss of the first objective.
-    fn step(&mut self, places: &[Place], inputs: &[Input]) -> Result<f64> {
-        let course = self.course;
-        let rows: Vec<usize> = places.iter().map(|place| place.row).collect();
-        let (config, judge) = (course.config, &course.judge);
-        let multilabel = judge.task == balgrad_data::Task::MultiLabel;
-        let truth = labels(course.train, &rows, judge.classes, multilabel, judge.class_weights.as_ref(), judge.device)?;
+    fn step(&mut self, picks: &[Pick], inputs: &[Input]) -> Result<f64> {
+        let (training, model) = (self.training, &self.training.session.model);
+        let samples: Vec<&Sample> = picks.iter().map(|pick| training.train.sample(pick.sample)).collect();
+        let truth = training.evaluator.truth(&samples)?;
         let (rate, needs) = (self.rate(), self.balancer.needs());
         let mut loss = f64::NAN;
-        for _ in 0..if needs.turns { course.model.modalities() } else { 1 } {
-            let mut outputs = speak(course.model, inputs, needs)?;
+        for _ in 0..if needs.turns { model.modalities() } else { 1 } {
+            let mut outputs = forward(model, inputs, needs)?;
             if let Some((_, teacher)) = &self.teacher {
                 outputs.teacher = Some(teacher.embed(inputs)?.iter().map(Tensor::detach).collect());
             }
-            let grads = self.balancer.unblended(&outputs, &truth)?;
-            let report = self.balancer.report();
-            loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
-            if report.losses.iter().all(|(_, loss)| loss.is_finite()) {
-                let (balancer, model) = (&self.balancer, course.model);
-                self.optimizer.step(&grads, rate, &|name| balancer.step_scale(role(model, name)))?;
-                self.progress.loss_sum += loss * rows.len() as f64;
-                self.progress.loss_count += rows.len() as f64;
-            } else if config.word("on_nan") == "skip" {
-                self.progress.nan_steps += 1;
-            } else {
-                let losses: Vec<String> = report.losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
-                bail!(
-                    "step {}: the loss is not finite ({}); lower `lr`, or go on without such steps by `--on-nan skip`",
-                    self.progress.step,
-                    losses.join(", ")
-                );
+            let mut gradients = self.balancer.backward(&outputs, &truth)?;
+            loss = self.balancer.report().losses.first().map_or(f64::NAN, |(_, loss)| *loss);
+            if self.losses_are_finite()? {
+                self.clip(&mut gradients)?;
+                let balancer = &self.balancer;
+                self.optimizer.step(&gradients, rate, &|name| balancer.step_scale(role(model, name)))?;
+                self.progress.loss_sum += loss * picks.len() as f64;
+                self.progress.loss_count += picks.len() as f64;
             }
         }
         self.log_step(rate)?;
@@ -266,9 +258,54 @@ impl<'a> Run<'a> {
         Ok(loss)
     }
 
-    /// Linear warm-up, then a cosine to zero; a method's prelude has one of its own. An epoch lasts as long whether it
-    /// holds rehearsals or not.
+    /// Whether the step may be taken; one whose loss is not finite is skipped, or ends the run.
+    fn losses_are_finite(&mut self) -> Result<bool> {
+        let losses = &self.balancer.report().losses;
+        if losses.iter().all(|(_, loss)| loss.is_finite()) {
+            return Ok(true);
+        }
+        if self.training.config.training.on_nan == crate::config::OnNan::Skip {
+            self.progress.nan_steps += 1;
+            return Ok(false);
+        }
+        let losses: Vec<String> = losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
+        bail!(
+            "step {}: the loss is not finite ({}); lower `lr`, or go on without such steps by `--on-nan skip`",
+            self.progress.step,
+            losses.join(", ")
+        );
+    }
+}
+impl Run<'_> {
+    /// Scales the whole gradient down to the configured norm, if it is longer.
+    fn clip(&self, gradients: &mut GradStore) -> Result<()> {
+        let limit = self.training.config.optimization.clip_grad_norm;
+        if limit > 0.0 {
+            let vars: Vec<Var> = self.named.iter().map(|(_, var)| var.clone()).collect();
+            clip_grad_norm(gradients, &vars, limit)?;
+        }
+        Ok(())
+    }
+
+    /// After a step: saves where it is time to, ends the run where a signal asks for it; whether the time budget is used up.
+    fn is_late_or_saved(&mut self) -> Result<bool> {
+        let config = self.training.config;
+        self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        let budget = config.training.time_budget;
+        self.out_of_time = budget > 0.0 && self.progress.seconds >= budget;
+        let stop = interrupt::check();
+        if stop.is_err() || self.saved.elapsed().as_secs_f64() > config.output.checkpoint_seconds {
+            self.save()?;
+            self.saved = Instant::now();
+        }
+        stop?;
+        Ok(self.out_of_time)
+    }
+
+    /// The learning rate of a step. A method's prelude has a schedule of its own, and an epoch lasts as long whether it holds
+    /// rehearsals or not.
     fn rate(&self) -> f64 {
+        let config = &self.training.config.optimization;
         let prelude = (self.prelude * self.per_epoch) as f64;
         let pace = self.per_epoch as f64 / self.batches.max(1) as f64;
         let done = (self.progress.epoch * self.per_epoch) as f64 + self.progress.batch as f64 * pace;
@@ -277,48 +314,43 @@ impl<'a> Run<'a> {
         } else {
             (done - prelude, (self.total_steps as f64 - prelude).max(1.0))
         };
-        let warm = (self.course.config.number("warmup") * total).floor();
-        let peak = self.course.config.number("lr");
-        if step < warm {
-            return peak * (step + 1.0) / warm;
-        }
-        let part = ((step - warm) / (total - warm).max(1.0)).min(1.0);
-        peak * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+        learning_rate(config, step, total)
     }
 
     /// Validates, tells the method, keeps the weights if they are the best so far.
     fn end_epoch(&mut self) -> Result<Option<f64>> {
-        let course = self.course;
-        let judge = &course.judge;
-        let answers = judge.answers(course.val, &expects(course.model))?;
-        let metrics = judge.metrics(&answers.probs, course.val);
-        let score = metrics.get(course.metric);
-        let view = |probs: &Option<Vec<Vec<f32>>>| {
-            probs.as_ref().and_then(|p| judge.metrics(p, course.val).get(course.metric))
-        };
-        let views: Vec<Option<f64>> = answers.views.iter().map(view).collect();
+        let training = self.training;
+        let evaluator = &training.evaluator;
+        let predictions = evaluator.predict(training.val)?;
+        let scores = evaluator.metrics(&predictions.rows, training.val);
+        let score = scores.get(training.metric);
+        let view = |rows: &Option<Rows>| rows.as_ref().and_then(|r| evaluator.score(training.metric, r, training.val));
+        let views: Vec<Option<f64>> = predictions.views.iter().map(view).collect();
         let train_loss = self.progress.loss_sum / self.progress.loss_count;
         self.last_loss = train_loss;
         self.progress.epoch += 1;
         self.progress.batch = 0;
         (self.progress.loss_sum, self.progress.loss_count) = (0.0, 0.0);
-        let surveyed = self.balancer.surveys(self.progress.epoch).then(|| survey(course)).transpose()?;
-        let requests = self.balancer.epoch_ended(&EpochSummary {
+        let probed = self.balancer.probes(self.progress.epoch).then(|| probe(training)).transpose()?;
+        let requests = self.balancer.epoch_ended(EpochSummary {
             epoch: self.progress.epoch,
-            survey: surveyed,
+            probe: probed,
             train_loss: vec![None; views.len()],
-            val_loss: answers.view_losses.clone(),
+            val_loss: predictions.view_losses.clone(),
             val_score: views.clone(),
-            fused_val_loss: Some(answers.loss),
+            fused_val_loss: Some(predictions.loss),
             fused_train_loss: Some(train_loss).filter(|l| l.is_finite()),
         })?;
         self.progress.rehearsals.clear();
-        let mut val = epoch_metrics(&metrics)?;
-        for (m, name) in course.modalities.iter().enumerate() {
-            val.insert(format!("{name}-only"), json!(views[m]));
-            val.insert(format!("loss-{name}"), json!(answers.view_losses[m]));
-        }
-        val.insert("loss".into(), json!(answers.loss));
+        let by_name = |values: &[Option<f64>]| {
+            self.modalities.iter().map(|m| (*m).to_owned()).zip(values.iter().copied()).collect()
+        };
+        let val = Validation {
+            scores,
+            views: by_name(&views),
+            view_losses: by_name(&predictions.view_losses),
+            loss: Some(predictions.loss),
+        };
         let line = json!({"kind": "epoch", "epoch": self.progress.epoch, "step": self.progress.step,
             "train_loss": train_loss, "val": val, "seconds": self.progress.seconds});
         if let Value::Object(line) = &line {
@@ -326,11 +358,11 @@ impl<'a> Run<'a> {
         }
         self.events.flush()?;
         // Ties go to the earliest epoch; a score that is undefined counts as none.
-        let better = self.progress.best_epoch == 0 || score.is_some_and(|s| s > self.progress.best_score);
-        if better && self.progress.epoch > self.prelude {
+        let better = score.is_some_and(|s| training.metric.is_better(s, self.progress.best_score));
+        if (self.progress.best_epoch == 0 || better) && self.progress.epoch > self.prelude {
             self.progress.best_epoch = self.progress.epoch;
-            self.progress.best_score = score.unwrap_or(f64::MIN);
-            self.progress.best_val = Value::Object(val).to_string();
+            self.progress.best_score = score.unwrap_or(training.metric.worst());
+            self.progress.best_val = serde_json::to_string(&val)?;
             self.best = self.weights()?;
         }
         self.answer(requests)?;
@@ -355,7 +387,7 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         self.metrics.flush()?;
         self.events.flush()?;
-        let path = checkpoint_path(self.course.folder);
+        let path = checkpoint_path(self.training.folder);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         }
@@ -370,7 +402,7 @@ impl<'a> Run<'a> {
     }
 
     fn restore(&mut self, path: &Path) -> Result<()> {
-        let loaded = checkpoint::load(path, self.course.judge.device)?;
+        let loaded = checkpoint::load(path, &self.training.session.device)?;
         let (mut optimizer, mut best, mut teacher) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (name, tensor) in loaded.tensors {
             if let Some(name) = name.strip_prefix("optimizer.") {
@@ -400,25 +432,14 @@ impl<'a> Run<'a> {
     }
 }
 
-fn epoch_metrics(metrics: &Metrics) -> Result<Map<String, Value>> {
-    match serde_json::to_value(metrics)? {
-        Value::Object(map) => Ok(map),
-        _ => Ok(Map::new()),
-    }
-}
-
-/// Pixels a side that the model sees; 0 if none.
-fn pixels(model: &TwoTower) -> usize {
-    let size = |e: &&Expects| if let Expects::Pixels { size, .. } = e { Some(*size) } else { None };
-    expects(model).iter().find_map(size).unwrap_or(0)
-}
-
 /// The factor on a parameter's learning rate that its depth in a trained encoder asks for.
-fn lr_scale(named: &[(String, Var)], name: &str, decay: f64) -> f64 {
+fn lr_scale(session: &Session, named: &[(String, Var)], name: &str, decay: f64) -> f64 {
     let Some((tower, inner)) = name.split_once(".encoder.").filter(|_| decay != 1.0) else { return 1.0 };
+    let Some(channel) = session.channels.iter().find(|channel| channel.modality().name == tower) else { return 1.0 };
     let peers = named.iter().filter_map(|(n, _)| n.strip_prefix(tower)?.strip_prefix(".encoder."));
-    let blocks = peers.filter_map(depth::block).max().map_or(0, |last| last + 1);
-    depth::rate(inner, blocks, decay)
+    let block = |name: &str| if let Depth::Block(block) = channel.depth(name) { Some(block) } else { None };
+    let blocks = peers.filter_map(block).max().map_or(0, |last| last + 1);
+    layer_rate(channel.depth(inner), blocks, decay)
 }
 
 fn role(model: &TwoTower, parameter: &str) -> Role {
@@ -429,11 +450,11 @@ fn role(model: &TwoTower, parameter: &str) -> Role {
     }
 }
 
-/// One forward pass, showing what the method needs.
+/// One forward pass, with whatever the method needs to see of it.
 ///
 /// # Errors
 /// When shapes disagree.
-pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Result<Outputs> {
+pub fn forward(model: &TwoTower, inputs: &[Input], needs: Needs) -> Result<Outputs> {
     let mut taps = Vec::new();
     let embeddings = if needs.wants_taps() {
         let (embeddings, cut): (Vec<_>, Vec<_>) = model.embed_cut(inputs)?.into_iter().unzip();
@@ -455,6 +476,9 @@ pub fn speak(model: &TwoTower, inputs: &[Input], needs: balgrad::Needs) -> Resul
         let fusion = model.fusion();
         FusedHead::new(move |embeddings| fusion.logits(embeddings))
     });
-    let said = model.forward_embeddings(basis)?;
-    Ok(Outputs { fused: said.fused, own: said.own, embeddings, slices, fused_head, teacher: None, leaves, taps })
+    let views = model.forward_embeddings(basis)?;
+    let mut outputs = Outputs::new(views.fused, views.own);
+    (outputs.embeddings, outputs.slices, outputs.fused_head) = (embeddings, slices, fused_head);
+    (outputs.leaves, outputs.taps) = (leaves, taps);
+    Ok(outputs)
 }

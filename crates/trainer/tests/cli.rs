@@ -17,7 +17,7 @@ fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let run = world.path("run");
     let results = json(&run.join("results.json"));
-    assert_eq!(results["schema"], 1);
+    assert_eq!(results["schema"], 2);
     assert_eq!(results["dataset"]["samples"], serde_json::json!({"train": 36, "val": 12, "test": 12}));
     for file in ["config.toml", "metrics.jsonl", "model.safetensors", "model.json", "events.out.tfevents.0.balgrad"] {
         assert!(run.join(file).is_file(), "{file}");

@@ -27,16 +27,16 @@ fn every_config_resolves_alone_and_over_every_data_set() {
     assert!(bases.len() >= 5 && others.len() >= 6);
     for (base, _) in &bases {
         let whole = Config::load(&[base], &[]).unwrap();
-        assert!(LAYOUTS.iter().any(|layout| layout.name == whole.word("layout")), "{}", base.display());
+        assert!(LAYOUTS.iter().any(|layout| Some(layout.name) == whole.data.layout.as_deref()), "{}", base.display());
         for (other, _) in &others {
             let config = Config::load(&[base, other], &[]).unwrap_or_else(|e| panic!("{}: {e}", other.display()));
             assert_ne!(config.to_toml(), whole.to_toml(), "{} changes nothing", other.display());
             for modality in ["image", "text"] {
-                let entry = encoder(config.word(&format!("encoders.{modality}"))).unwrap();
+                let entry = encoder(&config.encoders.names[modality]).unwrap();
                 assert_eq!(entry.modality, modality, "{}", other.display());
             }
-            fusion(config.word("fusion")).unwrap();
-            assert_eq!(config.word("layout"), whole.word("layout"));
+            fusion(&config.model.fusion).unwrap();
+            assert_eq!(config.data.layout, whole.data.layout);
         }
     }
 }

@@ -9,7 +9,8 @@ mod world;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use balgrad_data::{Dataset, ReadOptions, decode, open};
+use balgrad_data::modalities::image::decode;
+use balgrad_data::{Dataset, ReadOptions, open};
 use serde_json::Value;
 use world::{World, code, json, stderr};
 
@@ -17,14 +18,16 @@ use world::{World, code, json, stderr};
 fn food101(folder: &Path) {
     let emoji: Dataset = open("emoji", &ReadOptions::default()).unwrap();
     let mut titles = [String::new(), String::new()];
-    let chosen = emoji.samples.iter().filter(|s| s.labels[0] < 3).step_by(3).take(240);
+    let chosen = emoji.samples.iter().filter(|s| s.target.classes()[0] < 3).step_by(3).take(240);
     for (i, sample) in chosen.enumerate() {
-        let (split, class) = (usize::from(i % 4 == 3), emoji.classes[sample.labels[0] as usize].replace(' ', "_"));
+        let (split, class) =
+            (usize::from(i % 4 == 3), emoji.classes[sample.target.classes()[0] as usize].replace(' ', "_"));
         let name = ["train", "test"][split];
         let image = folder.join(format!("images/{name}/{class}/{class}_{i}.jpg"));
         std::fs::create_dir_all(image.parent().unwrap()).unwrap();
-        decode(sample.image.as_ref().unwrap()).unwrap().save(image).unwrap();
-        writeln!(titles[split], "{class}_{i}.jpg,\"{}\",{class}", sample.text.as_ref().unwrap()).unwrap();
+        decode(sample.parts[0].as_ref().unwrap()).unwrap().save(image).unwrap();
+        writeln!(titles[split], "{class}_{i}.jpg,\"{}\",{class}", sample.parts[1].as_ref().unwrap().text().unwrap())
+            .unwrap();
     }
     std::fs::create_dir_all(folder.join("texts")).unwrap();
     std::fs::write(folder.join("texts/train_titles.csv"), &titles[0]).unwrap();

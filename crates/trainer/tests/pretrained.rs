@@ -262,7 +262,7 @@ const MISTAKES: &[Mistake] = &[
         spoil: |_| {},
         sets: &["freeze=some"],
         code: 2,
-        says: &["freeze = `some`: expected all, none, or a number of blocks"],
+        says: &["`freeze = some`: expected all, none, or a number of blocks"],
     },
 ];
 

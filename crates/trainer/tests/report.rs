@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use balgrad_trainer::metrics::Task;
+use balgrad_trainer::record::{Impairment, Measure, RunRecord};
 use balgrad_trainer::report::{self, Summary};
 use serde_json::{Value, json};
 use synthetic::{Data, METHODS};
@@ -17,6 +18,10 @@ fn change(run: &Path, change: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     change(&mut value);
     fs::write(path, value.to_string()).unwrap();
+}
+
+fn is(measure: &Measure, name: &str) -> bool {
+    measure.to_string() == name
 }
 
 fn of(root: &Path) -> (report::Collected, Summary) {
@@ -68,17 +73,18 @@ fn summary_json_has_the_promised_shape_and_the_runs_numbers() {
     for key in ["a", "b", "metric", "condition", "difference", "p", "p_holm", "ci95"] {
         assert!(value["comparisons"][0].get(key).is_some(), "comparisons: {key}");
     }
-    let results: Vec<Value> =
-        runs[6..].iter().map(|r| serde_json::from_slice(&fs::read(r.join("results.json")).unwrap()).unwrap()).collect();
-    let gaps: Vec<f64> = results.iter().map(|r| r["missing"]["gap"].as_f64().unwrap()).collect();
+    let gaps: Vec<f64> = runs[6..].iter().map(|r| RunRecord::read(r).unwrap().missing.gap.unwrap()).collect();
     let row = summary
         .rows
         .iter()
-        .find(|r| r.method == "balgrad" && r.condition == "missing-gap" && r.metric == "accuracy")
+        .find(|r| r.method == "balgrad" && is(&r.condition, "missing-gap") && r.metric.name == "accuracy")
         .unwrap();
     assert!((row.mean.unwrap() - gaps.iter().sum::<f64>() / 3.0).abs() < 1e-12);
-    let row =
-        summary.rows.iter().find(|r| r.method == "balgrad" && r.condition == "full" && r.metric == "accuracy").unwrap();
+    let row = summary
+        .rows
+        .iter()
+        .find(|r| r.method == "balgrad" && is(&r.condition, "full") && r.metric.name == "accuracy")
+        .unwrap();
     let [low, high] = row.ci95.unwrap();
     assert!(low < row.mean.unwrap() && row.mean.unwrap() < high);
     assert_eq!(summary.comparisons.len(), 2 * 9, "two others, nine conditions");
@@ -104,7 +110,7 @@ fn a_loss_is_shown_as_a_loss() {
         change(&run("balgrad+dropout"), |r| r["label"] = json!("joint"));
     }
     let (collected, summary) = of(root.path());
-    let missing = summary.comparisons.iter().find(|c| c.b == "joint" && c.condition == "missing-avg").unwrap();
+    let missing = summary.comparisons.iter().find(|c| c.b == "joint" && is(&c.condition, "missing-avg")).unwrap();
     assert!(missing.resolved && missing.difference.unwrap() < 0.0, "{missing:?}");
     let line =
         report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
@@ -163,7 +169,7 @@ fn the_page_loads_nothing_and_escapes_everything() {
             r["dataset"]["layout"] = json!(evil);
             r["encoders"]["image"] = json!(evil);
             r["settings"][evil] = json!(evil);
-            r["impairments"][evil] = json!({evil: evil});
+            r["impairments"][format!("noisy-{evil}")] = json!({"kind": evil, "severity": 3});
             if r["label"] == "projection" {
                 r["label"] = json!(evil);
             }
@@ -196,7 +202,7 @@ fn the_page_loads_nothing_and_escapes_everything() {
     }
     assert_eq!(page.matches("</style>").count(), 1);
     assert!(!page.contains("<link") && !page.contains("url("));
-    assert!(body.contains("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;&lt;/style&gt;"));
+    assert!(body.contains("&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;&lt;/style&gt;"));
     assert!(page.contains("default-src 'none'"));
     let (open, close) = (body.matches("<svg").count(), body.matches("</svg>").count());
     assert!(open == close && open > 5);
@@ -213,7 +219,7 @@ fn broken_runs_are_named_and_left_out() {
     };
     fs::write(run("half").join("metrics.jsonl"), "{\"kind\":\"step\"}\n").unwrap();
     fs::write(run("cut").join("results.json"), "{\"schema\": 1, \"data").unwrap();
-    fs::write(run("empty").join("results.json"), "{\"schema\": 1}").unwrap();
+    fs::write(run("empty").join("results.json"), "{\"schema\": 2}").unwrap();
     fs::write(run("other").join("results.json"), "{\"tests\": 3}").unwrap();
     let copy = run("copy");
     fs::copy(root.path().join("emoji/joint/seed-0/results.json"), copy.join("results.json")).unwrap();
@@ -233,19 +239,22 @@ fn broken_runs_are_named_and_left_out() {
 }
 
 #[test]
-fn an_unknown_schema_is_left_out_and_nothing_to_show_is_an_error_with_a_mend() {
+fn an_unknown_schema_is_left_out_and_nothing_to_show_is_an_error_with_a_fix() {
     let root = tempfile::tempdir().unwrap();
     let none = report::collect(&[root.path().to_owned()]).unwrap_err().to_string();
     assert!(none.contains("no finished run in"), "{none}");
     let gone = report::collect(&[root.path().join("gone")]).unwrap_err().to_string();
     assert!(gone.contains("is not a folder"), "{gone}");
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint"]);
-    change(&runs[1], |r| r["schema"] = json!(7));
+    change(&runs[1], |r| {
+        r["schema"] = json!(7);
+        r["version"] = json!("9.1.0");
+    });
     let collected = report::collect(&[root.path().to_owned()]).unwrap();
     assert_eq!(collected.runs.len(), 2, "one foreign run hides no other");
     let skipped = &collected.skipped[0];
     assert!(skipped.path.ends_with("seed-1") && skipped.reason.contains("schema 7"), "{skipped:?}");
-    assert!(skipped.reason.contains("schema 1; train the run again"), "{skipped:?}");
+    assert!(skipped.reason.contains("schemas 1 to 2: use balgrad 9.1.0 or newer"), "{skipped:?}");
     let error = report::collect(&[runs[1].clone()]).unwrap_err().to_string();
     assert!(error.contains("seed-1") && error.contains("schema 7"), "{error}");
 }
@@ -299,19 +308,22 @@ fn missing_keys_and_null_scores_are_gaps_and_not_zeros() {
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
     for run in &runs {
         change(run, |r| {
-            for key in ["settings", "conflict", "missing_ratios", "views", "encoders", "best_epoch"] {
+            for key in ["conflict", "contribution"] {
                 r[key] = Value::Null;
             }
+            r["views"]["image-only"] = Value::Null;
             r["test"]["image-only"] = Value::Null;
             r["test"]["noisy-image"]["accuracy"] = Value::Null;
-            r.as_object_mut().unwrap().remove("impairments");
+            r["missing_ratios"]["missing-text"] = json!([null, null]);
+            r["label"] = json!(" ");
         });
         fs::remove_file(run.join("metrics.jsonl")).unwrap();
         fs::remove_dir_all(run.join("predictions")).unwrap();
     }
     let (collected, summary) = of(root.path());
-    let row =
-        |condition: &str| summary.rows.iter().find(|r| r.condition == condition && r.metric == "accuracy").unwrap();
+    let row = |condition: &str| {
+        summary.rows.iter().find(|r| is(&r.condition, condition) && r.metric.name == "accuracy").unwrap()
+    };
     assert_eq!((row("noisy-image").mean, row("noisy-avg").mean, row("image-only").mean), (None, None, None));
     assert!(row("full").mean.is_some() && row("full").ci95.is_none());
     assert!(summary.notes.iter().any(|n| n.contains("no bootstrap intervals")), "{:?}", summary.notes);
@@ -353,7 +365,7 @@ fn the_papers_numbers_stand_beside_the_same_data_alone_and_are_marked() {
     );
     assert!(page.contains("not measured here"));
     assert!(!serde_json::to_string(&summary).unwrap().contains("67.35"), "a number of the paper is no row of ours");
-    let compared: std::collections::BTreeSet<&str> = summary.comparisons.iter().map(|c| c.metric.as_str()).collect();
+    let compared: std::collections::BTreeSet<&str> = summary.comparisons.iter().map(|c| c.metric.name).collect();
     assert_eq!(compared.into_iter().collect::<Vec<_>>(), ["accuracy", "auroc", "f1_macro"]);
 }
 
@@ -377,4 +389,51 @@ fn runs_of_other_settings_or_encoders_are_not_averaged() {
             ("emoji · vit + ngrams", "joint"),
         ]
     );
+}
+
+/// A record of version 0.1.0, as that version wrote it.
+#[test]
+fn a_record_of_schema_1_is_read_and_kept_through_schema_2() {
+    let text = include_str!("fixtures/results-0.1.0.json");
+    let mut record = RunRecord::parse(text).unwrap();
+    let (missing, noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
+    assert_eq!((record.schema, missing, noisy), (1, record.missing, record.noisy));
+    let line = "accuracy 73.1  missing image 59.6  missing text 69.1  avg 64.4  gap 9.5  noisy avg 60.2";
+    assert_eq!(record.one_line(), line);
+    record.schema = 2;
+    let folder = tempfile::tempdir().unwrap();
+    record.write(folder.path()).unwrap();
+    assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
+    let mut old: Value = serde_json::from_str(text).unwrap();
+    old["schema"] = json!(2);
+    assert_eq!(serde_json::to_value(&record).unwrap(), old, "every key of the old record is in the new one");
+}
+
+#[test]
+fn a_third_modality_and_a_score_of_numbers_have_their_rows() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
+    for (i, run) in runs.iter().enumerate() {
+        change(run, |r| {
+            r["encoders"]["audio"] = json!("spectrogram");
+            r["dataset"]["task"] = json!("regression");
+            r["dataset"]["classes"] = json!([]);
+            r["metric"] = json!("mae");
+            let scores =
+                |mae: f64| json!({"mae": mae + i as f64 / 1000.0, "rmse": 2.0 * mae, "r2": 0.5, "pearson": null});
+            let conditions = ["full", "missing-audio", "missing-image", "missing-text", "noisy-audio"];
+            r["test"] = conditions.into_iter().zip([0.5, 0.7, 1.1, 0.8, 0.4]).map(|(c, v)| (c, scores(v))).collect();
+            r["val"] = json!({"mae": 0.5, "audio-only": 0.9, "loss-audio": 1.0, "loss": 0.7});
+        });
+    }
+    let (collected, summary) = of(root.path());
+    let tables = report::tables(&summary);
+    assert!(tables.starts_with("emoji · MAE, mean±sd over 3 seeds"), "{tables}");
+    let row = |name: &str| tables.lines().find(|l| l.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(row("Missing image")[2], "1.101±0.001");
+    assert_eq!(row("Missing ΔGap")[2], "0.4000±0.0000", "the largest difference of three");
+    assert_eq!(row("Noisy audio")[2], "0.4010±0.0010*", "of an error less is better");
+    assert!(report::html(&collected, &summary).contains("audio impaired, image and text kept"));
+    let line = RunRecord::read(&runs[0]).unwrap().one_line();
+    assert!(line.starts_with("mae 0.5000  missing audio 0.7000  missing image 1.100  missing text 0.8000"), "{line}");
 }

@@ -1,9 +1,10 @@
 //! Tests and intervals against scipy, and the interval's coverage by simulation.
 #![allow(clippy::unwrap_used)]
 
-use balgrad_trainer::metrics::{Task, compute};
+use balgrad_data::Task;
+use balgrad_trainer::metrics::{Score, Scored, Truth, compute};
 use balgrad_trainer::statistics::{
-    Bootstrap, Score, holm, interval, ln_gamma, mean, paired_t, regularized_incomplete_beta, standard_deviation,
+    Bootstrap, Resampled, holm, interval, mean, paired_t, standard_deviation, student_two_sided,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,17 +37,16 @@ fn a_t_test_without_spread_or_pairs_says_nothing() {
 }
 
 #[test]
-fn special_functions_are_scipys() {
-    for row in fixture()["gamma"].as_array().unwrap() {
-        let [x, expected] = floats(row)[..] else { panic!("two numbers") };
-        assert!((ln_gamma(x) - expected).abs() < 1e-12 * (1.0 + expected.abs()), "ln_gamma({x})");
+fn the_tails_of_students_t_are_scipys() {
+    for row in fixture()["tails"].as_array().unwrap() {
+        let [t, degrees, expected] = floats(row)[..] else { panic!("three numbers") };
+        let found = student_two_sided(t, degrees);
+        assert!(
+            (found - expected).abs() < 1e-12 + 1e-10 * expected,
+            "P(|T| ≥ {t}), {degrees}: {found}, not {expected}"
+        );
     }
-    for row in fixture()["beta"].as_array().unwrap() {
-        let [x, a, b, expected] = floats(row)[..] else { panic!("four numbers") };
-        let found = regularized_incomplete_beta(x, a, b);
-        assert!((found - expected).abs() < 1e-12 + 1e-10 * expected, "I_{x}({a}, {b}) = {found}, not {expected}");
-    }
-    assert!(regularized_incomplete_beta(1.5, 1.0, 1.0).is_nan());
+    assert!(student_two_sided(f64::NAN, 3.0).is_nan());
 }
 
 #[test]
@@ -101,13 +101,36 @@ fn a_draw_scores_what_the_resampled_predictions_score() {
             }
         }
         let expected = compute(task, &more_probs, &more_labels);
+        let scored = Scored::new(task, &probs, Truth::from(&labels)).unwrap();
+        let resampled = |name: &str, count| Resampled::new(name.parse().unwrap(), &scored, &groups, count);
         for metric in ["accuracy", "f1_macro", "auroc"] {
-            let score = Score::new(metric, task, &probs, &labels, &groups, 30).unwrap();
-            let (found, expected) = (score.at(&weights), expected.get(metric).unwrap());
+            let (found, expected) =
+                (resampled(metric, 30).unwrap().at(&weights), expected.get(metric.parse().unwrap()).unwrap());
             assert!((found - expected).abs() < 1e-12, "{task:?} {metric}: {found} against {expected}");
         }
-        assert!(Score::new("map", task, &probs, &labels, &groups, 30).is_none());
-        assert!(Score::new("accuracy", task, &probs, &labels, &groups, 3).is_none(), "a group out of range");
+        assert!(resampled("map", 30).is_none());
+        assert!(resampled("accuracy", 3).is_none(), "a group out of range");
+        assert!(resampled("mae", 30).is_none(), "no numbers here");
+    }
+}
+
+#[test]
+fn a_draw_scores_what_the_resampled_numbers_score() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut draw = || (0..60).map(|_| vec![rng.random::<f64>(), 10.0 * rng.random::<f64>()]).collect::<Vec<_>>();
+    let (values, truth) = (draw(), draw());
+    let groups: Vec<usize> = (0..60).map(|i| i / 3).collect();
+    let weights: Vec<f64> = (0..20).map(|g| f64::from(g % 3)).collect();
+    let again = |rows: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        let times = |i: usize| weights[groups[i]] as usize;
+        (0..60).flat_map(|i| std::iter::repeat_n(rows[i].clone(), times(i))).collect()
+    };
+    let expected = compute(Task::Regression, &again(&values), &again(&truth));
+    let scored = Scored::new(Task::Regression, &values, Truth::from(&truth)).unwrap();
+    for name in ["mae", "rmse"] {
+        let score: Score = name.parse().unwrap();
+        let found = Resampled::new(score, &scored, &groups, 20).unwrap().at(&weights);
+        assert!((found - expected.get(score).unwrap()).abs() < 1e-12, "{name}: {found}");
     }
 }
 
@@ -116,10 +139,9 @@ fn draws_do_not_depend_on_the_thread_count() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let (probs, labels) = problem(&mut rng, Task::MultiLabel, 40, 4);
     let groups: Vec<usize> = (0..40).collect();
-    let scores: Vec<Score> = ["accuracy", "f1_macro", "auroc"]
-        .iter()
-        .filter_map(|m| Score::new(m, Task::MultiLabel, &probs, &labels, &groups, 40))
-        .collect();
+    let scored = Scored::new(Task::MultiLabel, &probs, Truth::from(&labels)).unwrap();
+    let resampled = |name: &str| Resampled::new(name.parse().unwrap(), &scored, &groups, 40).unwrap();
+    let scores: Vec<Resampled> = ["accuracy", "f1_macro", "auroc"].map(resampled).into();
     let bootstrap = Bootstrap { draws: 300, seed: 1, groups: 40 };
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -154,7 +176,7 @@ fn coverage_is_what_the_interval_claims() {
         let covers = |groups: usize| {
             let sums = |right: &[bool]| {
                 let size = right.len() / groups;
-                Score::mean(
+                Resampled::mean(
                     right.chunks(size).map(|g| (g.iter().filter(|r| **r).count() as f64, size as f64)).collect(),
                 )
             };

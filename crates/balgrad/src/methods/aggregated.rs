@@ -8,9 +8,9 @@
 use candle_core::Result;
 
 use super::balgrad::mutual;
-use super::{Entry, GramScope, Method, Needs, Objective, Prediction, State};
-use crate::aggregate::{Aggregator, Round, weigh};
-use crate::{Evidence, Labels, Mix, Outputs, Role, cross_entropy};
+use super::{Entry, GramScope, Method, Needs, Objective, Objectives, Prediction, State, Targets};
+use crate::aggregate::{Aggregator, weigh};
+use crate::{Clock, Evidence, Mix, Outputs, Role, Target};
 
 /// What the entries of all aggregators share.
 pub(super) const fn entry() -> Entry {
@@ -22,13 +22,11 @@ pub(super) const fn entry() -> Entry {
         cost: "1F (M + 2)B",
         trains_heads: true,
         prediction: Prediction::Fused,
+        targets: Targets::All,
         settings: &[],
-        build: |_| Box::new(super::joint::Joint),
+        build: |_, _| Box::new(super::joint::Joint),
     }
 }
-
-/// Names of the modalities' own losses in the log.
-pub(super) const OWN: [&str; 6] = ["own.0", "own.1", "own.2", "own.3", "own.4", "own.5"];
 
 /// An aggregator at work on task, own and mutual losses.
 pub(super) struct Aggregated<A>(pub(super) A);
@@ -39,25 +37,28 @@ impl<A: Aggregator> Method for Aggregated<A> {
         Needs { gram, ..Needs::default() }
     }
 
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut objectives = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let mut objectives = vec![Objective::new("task", target.nll(&outputs.fused)?)];
         for (m, own) in outputs.own.iter().enumerate() {
-            objectives.push(Objective::new(OWN.get(m).unwrap_or(&"own"), cross_entropy(own, labels)?));
+            objectives.push(Objective::new(format!("own.{m}"), target.nll(own)?).own());
         }
         // A single modality has nobody to agree with, and an objective without gradient would stop the rules that
         // look for a vector which serves all.
         if outputs.modalities() > 1 {
-            objectives.push(Objective::sum("kl", mutual(outputs, labels, 1.0, false)?)?);
+            objectives.push(Objective::sum("kl", mutual(outputs, target, 1.0, false)?)?);
         }
-        Ok(objectives)
+        Ok(objectives.into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
         let k = evidence.objectives();
-        let towers = (0..k * k).map(|i| (0..evidence.modalities).map(|m| evidence.tower_inner(m, i / k, i % k)).sum());
-        let gram: Vec<f64> = if self.0.needs_gram() { towers.collect() } else { Vec::new() };
-        let Evidence { step, epoch, seed, losses, blocks, .. } = *evidence;
-        let weights = weigh(&mut self.0, &Round { gram: &gram, losses, step, epoch, seed });
+        let towers = |i: usize| (0..evidence.modalities).map(|m| evidence.tower_inner(m, i / k, i % k)).sum();
+        let gram = match self.0.needs_gram() {
+            true => (0..k * k).map(towers).collect::<Result<Vec<f64>>>()?,
+            false => Vec::new(),
+        };
+        let Evidence { clock, modalities, losses, blocks, .. } = *evidence;
+        let weights = weigh(&mut self.0, gram, losses, modalities, clock)?;
         let mut mix = Mix::uniform(blocks, &weights);
         if !self.0.weighs_losses() {
             let heads = mix.coefficients.iter_mut().zip(blocks).filter(|(_, b)| !matches!(b.role, Role::Tower(_)));
@@ -71,7 +72,6 @@ impl<A: Aggregator> Method for Aggregated<A> {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.0.restore(state);
-        Ok(())
+        self.0.restore(state)
     }
 }

@@ -13,13 +13,16 @@
 //! Deviations. The fused head itself is not modulated (public code: its rows too, since a hook on `z̃_m` scales all
 //! that flows through). A silent modality is an embedding of zeros (public code: an input of zeros). Multi-label:
 //! binary cross-entropy takes the place of cross-entropy. Three and more modalities: `c_other` is the mean of the
-//! others, additive fusions only. `apply = step` needs additive logits too: elsewhere the factors act on the gradient.
+//! others; where logits are not additive, `z̃_m` is the Shapley value over all sets of modalities and each set but the
+//! whole adds an objective (those of one modality together: one). `apply = step` needs additive logits too: elsewhere
+//! the factors act on the gradient.
 //! The first step has no running mean: `k = 1` (public code: a mean of 0).
 
 use candle_core::{Error, Result, Tensor, Var};
 
-use super::{APPLY, Entry, Method, Needs, Objective, Prediction, State};
-use crate::{Evidence, Kind, Labels, Mix, Outputs, Role, Setting, cross_entropy};
+use super::{APPLY, Entry, Method, Needs, Objective, Objectives, Prediction, State, Targets};
+use crate::objective::number;
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Role, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "agm",
@@ -29,6 +32,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B; fusions that are not additive 1F 2B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting {
             name: "alpha",
@@ -44,12 +48,11 @@ pub(super) static ENTRY: Entry = Entry {
         },
         APPLY,
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(Agm {
             alpha: s.number("alpha"),
             epochs: s.count("epochs"),
             on_step: s.word("apply") == "step",
-            current: Vec::new(),
             mean: Vec::new(),
             seen: 0.0,
         })
@@ -66,8 +69,6 @@ struct Agm {
     alpha: f64,
     epochs: usize,
     on_step: bool,
-    /// `c_m` of this step.
-    current: Vec<f64>,
     /// Running mean of `c_m` over the steps before.
     mean: Vec<f64>,
     /// How many steps the running mean holds.
@@ -84,35 +85,81 @@ fn lead(losses: &[f64], m: usize) -> f64 {
 }
 
 impl Agm {
-    fn factors(&self) -> Vec<f64> {
+    /// `k_m`, from this step's `c_m`.
+    fn factors(&self, current: &[f64]) -> Vec<f64> {
         let factor = |m| {
-            let ahead = lead(&self.current, m).exp();
+            let ahead = lead(current, m).exp();
             let usual = if self.seen > 0.0 { lead(&self.mean, m).exp() } else { ahead };
             let k = (self.alpha * (usual - ahead).min(CEILING)).min(EXPONENT).exp();
             // Two infinite ratios have no difference; the modality is then left as it is.
             if k.is_nan() { 1.0 } else { k }
         };
-        (0..self.current.len()).map(factor).collect()
+        (0..current.len()).map(factor).collect()
     }
 
-    fn remember(&mut self) {
+    fn remember(&mut self, current: &[f64]) {
         // One diverged batch must not spoil the mean for good.
-        if self.current.iter().any(|c| !c.is_finite()) {
+        if current.iter().any(|c| !c.is_finite()) {
             return;
         }
-        self.mean.resize(self.current.len(), 0.0);
+        self.mean.resize(current.len(), 0.0);
         self.seen += 1.0;
-        for (mean, c) in self.mean.iter_mut().zip(&self.current) {
+        for (mean, c) in self.mean.iter_mut().zip(current) {
             *mean += (c - *mean) / self.seen;
         }
     }
 }
 
 /// `∂L/∂z` at the fused logits, detached.
-fn cotangent(fused: &Tensor, labels: &Labels) -> Result<Tensor> {
+fn cotangent(fused: &Tensor, target: &Target) -> Result<Tensor> {
     let z = Var::from_tensor(&fused.detach())?;
-    let grads = cross_entropy(z.as_tensor(), labels)?.backward()?;
+    let grads = target.nll(z.as_tensor())?.backward()?;
     grads.get(z.as_tensor()).cloned().ok_or_else(|| Error::Msg("the task loss does not depend on its logits".into()))
+}
+
+/// The sets of modalities between none and all, those of one modality first. Bit `m` of a set stands for modality `m`.
+fn sets(modalities: usize) -> Vec<usize> {
+    let mut sets: Vec<usize> = (1..(1 << modalities) - 1).collect();
+    sets.sort_by_key(|set: &usize| (set.count_ones(), *set));
+    sets
+}
+
+/// How much `z(set)` counts in the Shapley value of modality `m`: more than nothing where the set holds it, else less.
+fn weight(set: usize, m: usize, modalities: usize) -> f64 {
+    // A set of s players comes before the newcomer in s! (M − s − 1)! of all M! orders.
+    let share = |s: usize| (1..=s).fold(1.0 / modalities as f64, |w, i| w * i as f64 / (modalities - i) as f64);
+    let size = set.count_ones() as usize;
+    if set >> m & 1 == 1 { share(size - 1) } else { -share(size) }
+}
+
+/// Detached Shapley logits of a fusion that is not additive, and the objectives whose gradients they are made of.
+fn shapley_logits(outputs: &Outputs, target: &Target) -> Result<(Vec<Tensor>, Vec<Objective>)> {
+    let modalities = outputs.modalities();
+    let sets = sets(modalities);
+    let shown = |set: &usize| outputs.without(|n| set >> n & 1 == 0);
+    let logits = sets.iter().map(shown).collect::<Result<Vec<_>>>()?;
+    let toward = cotangent(&outputs.fused, target)?;
+    let pull = |z: &Tensor| (&toward * z)?.sum_all();
+    let (alone, several) = logits.split_at(modalities.min(logits.len()));
+    let mut objectives = Vec::new();
+    if !alone.is_empty() {
+        objectives.push(Objective::sum("alone", alone.iter().map(pull).collect::<Result<_>>()?)?);
+    }
+    for (z, set) in several.iter().zip(&sets[alone.len()..]) {
+        objectives.push(Objective::new(format!("set.{set}"), pull(z)?));
+    }
+    let all = outputs.fused.detach();
+    let shapley = |m: usize| {
+        let mut sum = (&all * weight((1 << modalities) - 1, m, modalities))?;
+        // Sets without the modality first, those with it last.
+        for with in [0, 1] {
+            for (set, z) in sets.iter().zip(&logits).filter(|(set, _)| *set >> m & 1 == with) {
+                sum = (sum + (z.detach() * weight(*set, m, modalities))?)?;
+            }
+        }
+        Ok(sum)
+    };
+    Ok(((0..modalities).map(shapley).collect::<Result<_>>()?, objectives))
 }
 
 impl Method for Agm {
@@ -120,37 +167,38 @@ impl Method for Agm {
         Needs { fused_views: true, ..Needs::default() }
     }
 
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut objectives = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
-        let shapley: Vec<Tensor> = match (&outputs.slices, outputs.modalities()) {
-            (Some(slices), _) => slices.iter().map(Tensor::detach).collect(),
-            (None, 2) => {
-                let (a, b) = (outputs.alone(0)?, outputs.alone(1)?);
-                let toward = cotangent(&outputs.fused, labels)?;
-                let parts = vec![(&toward * &a)?.sum_all()?, (&toward * &b)?.sum_all()?];
-                objectives.push(Objective::sum("alone", parts)?);
-                let (fused, a, b) = (outputs.fused.detach(), a.detach(), b.detach());
-                vec![(((&fused - &b)? + &a)? / 2.0)?, (((&fused - &a)? + &b)? / 2.0)?]
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let mut objectives = vec![Objective::new("task", target.nll(&outputs.fused)?)];
+        let shapley = match &outputs.slices {
+            Some(slices) => slices.iter().map(Tensor::detach).collect(),
+            None => {
+                let (shapley, more) = shapley_logits(outputs, target)?;
+                objectives.extend(more);
+                shapley
             }
-            _ => return Err(Error::Msg("AGM needs additive logits (`Outputs::slices`), or two modalities".into())),
         };
-        let scalar = |z: &Tensor| cross_entropy(z, labels)?.to_dtype(candle_core::DType::F64)?.to_scalar();
-        self.current = shapley.iter().map(scalar).collect::<Result<_>>()?;
-        Ok(objectives)
+        let losses = shapley.iter().map(|z| number(&target.nll(z)?)).collect::<Result<_>>()?;
+        Ok(Objectives::from(objectives).signal("shapley_losses", losses))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
-        let factors = if evidence.epoch < self.epochs { self.factors() } else { vec![1.0; self.current.len()] };
-        self.remember();
+        let losses = evidence.signal("shapley_losses")?;
+        let modalities = losses.len();
+        let factors = if evidence.clock.epoch < self.epochs { self.factors(losses) } else { vec![1.0; modalities] };
+        self.remember(losses);
         if evidence.objectives() == 1 {
             return Ok(Mix::uniform(evidence.blocks, &[1.0]).scale_towers(evidence.blocks, &factors, self.on_step));
         }
-        let mut mix = Mix::uniform(evidence.blocks, &[1.0, 0.0]);
+        let sets = sets(modalities);
+        // What flows into z(set) is the sum of what flows into all z̃_n.
+        let of = |set: usize| (0..modalities).map(|n| weight(set, n, modalities) * factors[n]).sum::<f64>();
+        let mut task_alone = vec![0.0; evidence.objectives()];
+        task_alone[0] = 1.0;
+        let mut mix = Mix::uniform(evidence.blocks, &task_alone);
         for (row, block) in mix.coefficients.iter_mut().zip(evidence.blocks) {
             if let Role::Tower(m) = block.role {
-                let factor = |m: usize| factors.get(m).copied().unwrap_or(1.0);
-                let (own, other) = (factor(m), factor(1_usize.wrapping_sub(m)));
-                *row = vec![0.5 * (own + other), 0.5 * (own - other)];
+                *row = vec![of((1 << modalities) - 1), of(1 << m)];
+                row.extend(sets.iter().filter(|set| set.count_ones() > 1).map(|set| of(*set)));
             }
         }
         Ok(mix)
@@ -164,5 +212,24 @@ impl Method for Agm {
         self.mean = state.get("agm.mean").cloned().unwrap_or_default();
         self.seen = state.get("agm.seen").and_then(|v| v.first()).copied().unwrap_or(0.0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shapley values sum to the worth of all, whatever the other sets are worth; for two modalities the weights are halves.
+    #[test]
+    fn shapley_logits_sum_to_the_fused_ones() {
+        for modalities in 1..6 {
+            for set in sets(modalities).into_iter().chain([(1 << modalities) - 1]) {
+                let total: f64 = (0..modalities).map(|m| weight(set, m, modalities)).sum();
+                let expected = f64::from(u8::from(set == (1 << modalities) - 1));
+                assert!((total - expected).abs() < 1e-12, "{set} of {modalities}: {total}");
+            }
+        }
+        assert_eq!([weight(1, 0, 2), weight(1, 1, 2), weight(3, 0, 2)], [0.5, -0.5, 0.5]);
+        assert_eq!(sets(3), [1, 2, 4, 3, 5, 6]);
     }
 }

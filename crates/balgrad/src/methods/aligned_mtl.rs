@@ -5,9 +5,12 @@
 //!
 //! No deviations from the paper's `min` scale. (A port calls an eigen routine that its framework has removed.)
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 use crate::linear::{eigen, normalized, spectral};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -15,7 +18,7 @@ pub(super) static ENTRY: Entry = Entry {
     about: "aligns the principal components of the gradients, so that none dominates",
     paper: "Senushkin et al., CVPR 2023",
     when: "where gradients are nearly dependent and one direction would dominate",
-    build: |_| Box::new(Aggregated(AlignedMtl)),
+    build: |_, _| Box::new(Aggregated(AlignedMtl)),
     ..entry()
 };
 
@@ -24,8 +27,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct AlignedMtl;
 
 impl Aggregator for AlignedMtl {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives())
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives()))
     }
 }
 

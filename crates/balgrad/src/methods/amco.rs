@@ -13,8 +13,8 @@
 use candle_core::{DType, Result, Tensor};
 use rand::seq::SliceRandom;
 
-use super::{Entry, Method, Needs, Objective, Prediction, State};
-use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, State, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "amco",
@@ -24,6 +24,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[
         Setting {
             name: "sigma",
@@ -38,31 +39,26 @@ pub(super) static ENTRY: Entry = Entry {
             about: "part ε of the run over which masks grow",
         },
     ],
-    build: |s| {
-        Box::new(Amco {
-            sigma: s.number("sigma"),
-            ramp: s.number("ramp"),
-            dependent: Vec::new(),
-            moment: Moment::default(),
-        })
-    },
+    build: |_, s| Box::new(Amco { sigma: s.number("sigma"), ramp: s.number("ramp"), dependent: Vec::new() }),
 };
+
+/// The signal that holds each view's share of one softmax over all of them.
+const SHARES: &str = "shares";
 
 struct Amco {
     sigma: f64,
     ramp: f64,
     /// 1 for a modality that was dependent in the last step.
     dependent: Vec<f64>,
-    moment: Moment,
 }
 
 impl Amco {
     /// 1 for each class channel that is taken out.
-    fn mask(&self, classes: usize) -> Vec<f64> {
-        let part = (std::f64::consts::FRAC_PI_2 * (self.moment.progress / self.ramp).min(1.0)).sin();
+    fn mask(&self, classes: usize, clock: &Clock) -> Vec<f64> {
+        let part = (std::f64::consts::FRAC_PI_2 * (clock.progress / self.ramp).min(1.0)).sin();
         let count = (part * classes as f64).floor() as usize;
         let mut mask: Vec<f64> = (0..classes).map(|c| f64::from(u8::from(c < count))).collect();
-        mask.shuffle(&mut self.moment.rng(b"amco"));
+        mask.shuffle(&mut clock.rng(b"amco"));
         mask
     }
 
@@ -81,13 +77,9 @@ impl Method for Amco {
         Needs { fused_views: true, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.moment = *moment;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
         let views = (0..outputs.modalities()).map(|m| outputs.seen_by_fused(m)).collect::<Result<Vec<_>>>()?;
-        let mask = self.mask(outputs.fused.dim(1)?);
+        let mask = self.mask(outputs.fused.dim(1)?, clock);
         let mut fused = outputs.fused.clone();
         for (view, dependent) in views.iter().zip(&self.dependent) {
             if *dependent > 0.0 && mask.iter().any(|m| *m > 0.0) {
@@ -95,15 +87,17 @@ impl Method for Amco {
                 fused = (fused - view.broadcast_mul(&mask)?)?;
             }
         }
-        let own = views.iter().map(|z| cross_entropy(z, labels)).collect::<Result<Vec<_>>>()?;
-        if let [_, _, ..] = views[..] {
-            let dependent = |share: f64| f64::from(u8::from(share > self.sigma));
-            self.dependent = Self::shares(&views)?.into_iter().map(dependent).collect();
-        }
-        Ok(vec![Objective::new("task", cross_entropy(&fused, labels)?), Objective::sum("views", own)?])
+        let own = views.iter().map(|z| target.nll(z)).collect::<Result<Vec<_>>>()?;
+        let shares = if views.len() > 1 { Self::shares(&views)? } else { Vec::new() };
+        let objectives = vec![Objective::new("task", target.nll(&fused)?), Objective::sum("views", own)?];
+        Ok(Objectives::from(objectives).signal(SHARES, shares))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        let shares = evidence.signal(SHARES)?;
+        if !shares.is_empty() {
+            self.dependent = shares.iter().map(|share| f64::from(u8::from(*share > self.sigma))).collect();
+        }
         Ok(Mix::uniform(evidence.blocks, &[1.0, 1.0]))
     }
 

@@ -19,12 +19,12 @@
 //! share by gradient norm, projection per tower, `λ_uni = λ_kl = 1`, temperature 1. Multi-label: mean over labels of
 //! the Bernoulli divergence. Three and more modalities: the mean of the divergences from the others.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::{Entry, GramScope, Method, Needs, Objective, Prediction, Request, State};
+use super::{Entry, GramScope, Method, Needs, Objective, Objectives, Prediction, Request, State, Targets};
+use crate::objective::number;
 use crate::{
-    Conflict, EpochSummary, Evidence, Granularity, Kind, Labels, Mix, Outputs, Role, Setting, Settings, cross_entropy,
-    kl_divergence, true_class_probability,
+    Clock, Conflict, EpochSummary, Evidence, Granularity, Kind, Mix, Outputs, Role, Setting, Settings, Target,
 };
 
 const WEIGHT: Kind = Kind::Number { min: 0.0, max: 1e6 };
@@ -37,6 +37,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 3B; scope = representation 1F 3B of the heads and 1B of the towers; refresh = n 1F 1B between",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting { name: "reweight", default: "true", kind: Kind::Flag, about: "inter-modality gradient reweighting" },
         Setting { name: "project", default: "true", kind: Kind::Flag, about: "inter-task gradient projection" },
@@ -73,13 +74,16 @@ pub(super) static ENTRY: Entry = Entry {
             about: "steps for which coefficients are kept; the steps between cost one backward pass (not with kl = symmetric or scope = layer)",
         },
     ],
-    build: |s| Box::new(BalGrad::new(s)),
+    build: |_, s| Box::new(BalGrad::new(s)),
 };
 
 /// Positions in the list of objectives.
 const TASK: usize = 0;
 const UNI: usize = 1;
 const KL: usize = 2;
+
+/// The signal that shares are measured by, one number for each modality: own losses, or inverse confidences.
+const MEASURE: &str = "measure";
 
 /// Below this squared norm a KL gradient counts as zero and nothing is projected.
 const NO_GRADIENT: f64 = 1e-30;
@@ -110,8 +114,7 @@ struct BalGrad {
     kl_weight: f64,
     temperature: f64,
     refresh: usize,
-    /// What shares are measured by where gradients do not say it: own losses, inverse confidences, or validation
-    /// losses, one per modality.
+    /// Each modality's validation loss in the last epoch, where shares are measured by it.
     measure: Vec<f64>,
 }
 
@@ -143,38 +146,46 @@ impl BalGrad {
     }
 
     /// `w_m`, mean 1; all 1 where there is nothing to share by.
-    fn shares(&self, evidence: &Evidence<'_>) -> Vec<f64> {
+    fn shares(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
         let modalities = evidence.modalities;
         let measure: Vec<f64> = match self.share {
             Share::Uniform => Vec::new(),
-            Share::Norm => (0..modalities).map(|m| evidence.tower_inner(m, UNI, UNI).max(0.0).sqrt()).collect(),
-            Share::Loss | Share::Confidence | Share::Validation => self.measure.clone(),
+            Share::Norm => {
+                let norm = |m| Ok(evidence.tower_inner(m, UNI, UNI)?.max(0.0).sqrt());
+                (0..modalities).map(norm).collect::<Result<_>>()?
+            }
+            Share::Loss | Share::Confidence => evidence.signal(MEASURE)?.to_vec(),
+            Share::Validation => self.measure.clone(),
         };
         let total: f64 = measure.iter().sum();
         if measure.len() != modalities || total <= 0.0 || !total.is_finite() {
-            return vec![1.0; modalities];
+            return Ok(vec![1.0; modalities]);
         }
-        measure.iter().map(|v| modalities as f64 * v / total).collect()
+        Ok(measure.iter().map(|v| modalities as f64 * v / total).collect())
     }
 
     /// What projection adds to the KL gradient's coefficient, per block.
-    fn projections(&self, evidence: &Evidence<'_>, shares: &[f64]) -> Vec<f64> {
+    fn projections(&self, evidence: &Evidence<'_>, shares: &[f64]) -> Result<Vec<f64>> {
         if !self.project || self.kl_weight == 0.0 {
-            return vec![0.0; evidence.blocks.len()];
+            return Ok(vec![0.0; evidence.blocks.len()]);
         }
         let weight = |b: usize| match evidence.blocks[b].role {
             Role::Tower(m) => self.kl_weight * shares[m],
             Role::Head(_) | Role::Fused => 0.0,
         };
         let blocks = 0..evidence.blocks.len();
+        // Blocks that the KL gradient does not reach have no Gram matrix to be read.
+        let inner = |b: usize, j: usize| if weight(b) == 0.0 { Ok(0.0) } else { evidence.inner(b, j, KL) };
         if self.scope == Scope::Global {
-            let task_kl: f64 = blocks.clone().map(|b| weight(b) * evidence.inner(b, TASK, KL)).sum();
-            let kl_kl: f64 = blocks.clone().map(|b| weight(b).powi(2) * evidence.inner(b, KL, KL)).sum();
+            let (mut task_kl, mut kl_kl) = (0.0, 0.0);
+            for b in blocks.clone() {
+                task_kl += weight(b) * inner(b, TASK)?;
+                kl_kl += weight(b).powi(2) * inner(b, KL)?;
+            }
             let p = off(task_kl, kl_kl);
-            return blocks.map(|b| weight(b) * p).collect();
+            return Ok(blocks.map(|b| weight(b) * p).collect());
         }
-        let one = |b| if weight(b) > 0.0 { off(evidence.inner(b, TASK, KL), evidence.inner(b, KL, KL)) } else { 0.0 };
-        blocks.map(one).collect()
+        blocks.map(|b| Ok(if weight(b) > 0.0 { off(inner(b, TASK)?, inner(b, KL)?) } else { 0.0 })).collect()
     }
 }
 
@@ -185,10 +196,11 @@ fn off(task_kl: f64, kl_kl: f64) -> f64 {
 }
 
 /// Cosines between task and KL gradient in modality `m`'s tower, before and after `g_T += p_b · g_kl` in each block.
-fn conflict(evidence: &Evidence<'_>, projections: &[f64], m: usize) -> Conflict {
+fn conflict(evidence: &Evidence<'_>, projections: &[f64], m: usize) -> Result<Conflict> {
     let (mut task_kl, mut task_task, mut kl_kl) = ([0.0; 2], [0.0; 2], 0.0);
     for (b, _) in evidence.blocks.iter().enumerate().filter(|(_, block)| block.role == Role::Tower(m)) {
-        let (tt, tk, kk) = (evidence.inner(b, TASK, TASK), evidence.inner(b, TASK, KL), evidence.inner(b, KL, KL));
+        let inner = |i, j| evidence.inner(b, i, j);
+        let (tt, tk, kk) = (inner(TASK, TASK)?, inner(TASK, KL)?, inner(KL, KL)?);
         let p = projections[b];
         task_kl[0] += tk;
         task_task[0] += tt;
@@ -200,12 +212,12 @@ fn conflict(evidence: &Evidence<'_>, projections: &[f64], m: usize) -> Conflict 
         let norms = (task_task[i].max(0.0) * kl_kl).sqrt();
         (norms > 0.0 && norms.is_finite()).then(|| (task_kl[i] / norms).clamp(-1.0, 1.0))
     };
-    Conflict { before: cosine(0), after: cosine(1) }
+    Ok(Conflict { before: cosine(0), after: cosine(1) })
 }
 
 /// Each modality's divergence from the others' mean opinion: `mean_{n≠m} KL(p_n ‖ p_m)`, targets held constant unless
 /// `symmetric`.
-pub(super) fn mutual(outputs: &Outputs, labels: &Labels, temperature: f64, symmetric: bool) -> Result<Vec<Tensor>> {
+pub(super) fn mutual(outputs: &Outputs, target: &Target, temperature: f64, symmetric: bool) -> Result<Vec<Tensor>> {
     let others = (outputs.modalities() as f64 - 1.0).max(1.0);
     let mut divergences = Vec::with_capacity(outputs.modalities());
     for (m, own) in outputs.own.iter().enumerate() {
@@ -213,7 +225,7 @@ pub(super) fn mutual(outputs: &Outputs, labels: &Labels, temperature: f64, symme
         let mut sum = own.zeros_like()?.sum_all()?;
         for (_, teacher) in outputs.own.iter().enumerate().filter(|(n, _)| *n != m) {
             let teacher = if symmetric { teacher.clone() } else { teacher.detach() };
-            sum = (sum + (kl_divergence(&teacher, own, labels, temperature)? / others)?)?;
+            sum = (sum + (target.divergence(&teacher, own, temperature)? / others)?)?;
         }
         divergences.push(sum);
     }
@@ -233,35 +245,33 @@ impl Method for BalGrad {
         }
     }
 
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let task = cross_entropy(&outputs.fused, labels)?;
-        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<Vec<_>>>()?;
-        let uni = Objective::sum("uni", own)?;
-        match self.share {
-            Share::Loss => {
-                let value = |l: &Tensor| l.to_dtype(DType::F64)?.to_scalar();
-                self.measure = uni.parts.iter().map(value).collect::<Result<_>>()?;
-            }
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let task = target.nll(&outputs.fused)?;
+        let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<Vec<_>>>()?;
+        let uni = Objective::sum("uni", own)?.own();
+        let measure = match self.share {
+            Share::Loss => Some(uni.parts.iter().map(number).collect::<Result<_>>()?),
             Share::Confidence => {
-                let inverse = |z| -> Result<f64> {
-                    let mean: f64 = true_class_probability(z, labels)?.mean_all()?.to_dtype(DType::F64)?.to_scalar()?;
-                    Ok(1.0 / mean.max(1e-12))
-                };
-                self.measure = outputs.own.iter().map(inverse).collect::<Result<_>>()?;
+                let inverse = |z| Ok(1.0 / number(&target.true_class_probability(z)?.mean_all()?)?.max(1e-12));
+                Some(outputs.own.iter().map(inverse).collect::<Result<_>>()?)
             }
-            Share::Norm | Share::Validation | Share::Uniform => {}
-        }
-        let divergences = mutual(outputs, labels, self.temperature, self.symmetric)?;
+            Share::Norm | Share::Validation | Share::Uniform => None,
+        };
+        let divergences = mutual(outputs, target, self.temperature, self.symmetric)?;
         let mut kl = Objective::sum("kl", divergences)?;
         if self.symmetric {
             kl.parts.clear();
         }
-        Ok(vec![Objective::new("task", task), uni, kl])
+        let objectives = Objectives::from(vec![Objective::new("task", task), uni, kl]);
+        Ok(match measure {
+            Some(measure) => objectives.signal(MEASURE, measure),
+            None => objectives,
+        })
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
-        let shares = self.shares(evidence);
-        let projections = self.projections(evidence, &shares);
+        let shares = self.shares(evidence)?;
+        let projections = self.projections(evidence, &shares)?;
         let row = |(b, block): (usize, &crate::BlockInfo)| match block.role {
             Role::Tower(m) => vec![1.0, self.uni_weight, self.kl_weight * shares[m] + projections[b]],
             Role::Head(m) => vec![0.0, self.uni_weight, self.kl_weight * shares[m]],
@@ -269,7 +279,9 @@ impl Method for BalGrad {
         };
         Ok(Mix {
             coefficients: evidence.blocks.iter().enumerate().map(row).collect(),
-            conflict: Some((0..evidence.modalities).map(|m| conflict(evidence, &projections, m)).collect()),
+            conflict: Some(
+                (0..evidence.modalities).map(|m| conflict(evidence, &projections, m)).collect::<Result<_>>()?,
+            ),
             shares: Some(shares),
             ..Mix::uniform(evidence.blocks, &[])
         })

@@ -9,11 +9,13 @@
 //!
 //! Deviation: the published code divides by `1 + c²` at the end in one of its variants; this is the paper's direction.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::aggregate::Aggregator;
 use crate::linear::{Over, apply, dot, normalized, quadratic};
-use crate::{Kind, Setting};
+use crate::{Evidence, Kind, Setting};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "cagrad",
@@ -26,7 +28,7 @@ pub(super) static ENTRY: Entry = Entry {
         kind: Kind::Number { min: 0.0, max: 10.0 },
         about: "radius around the mean gradient, in units of its norm",
     }],
-    build: |s| Box::new(Aggregated(CaGrad { c: s.number("c") })),
+    build: |_, s| Box::new(Aggregated(CaGrad { c: s.number("c") })),
     ..entry()
 };
 
@@ -44,8 +46,8 @@ impl Default for CaGrad {
 }
 
 impl Aggregator for CaGrad {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives(), self.c)
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives(), self.c))
     }
 }
 

@@ -15,9 +15,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{APPLY, Entry, Method, Objective, Prediction, State};
-use crate::losses::{correct, outcomes};
-use crate::{Evidence, Kind, Labels, Mix, Outputs, Role, Setting, cross_entropy};
+use super::{APPLY, Entry, Method, Objective, Objectives, Prediction, State, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Role, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "cggm",
@@ -27,6 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 3B",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[
         Setting {
             name: "rho",
@@ -42,7 +42,7 @@ pub(super) static ENTRY: Entry = Entry {
         },
         APPLY,
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(Cggm {
             rho: s.number("rho"),
             lambda: s.number("lambda"),
@@ -52,6 +52,9 @@ pub(super) static ENTRY: Entry = Entry {
         })
     },
 };
+
+/// The signal that holds each own head's accuracy on the batch.
+const ACCURACY: &str = "accuracy";
 
 /// Below this the changes say nothing.
 const LEAST: f64 = 1e-3;
@@ -67,27 +70,27 @@ struct Cggm {
 }
 
 impl Cggm {
-    fn modulate(&mut self, accuracy: Vec<f64>) {
+    /// `k_m`, from this step's accuracies and the last one's.
+    fn next(&self, accuracy: &[f64]) -> Vec<f64> {
         if self.factors.len() != accuracy.len() {
-            self.factors = vec![1.0; accuracy.len()];
-        } else {
-            let change: Vec<f64> = accuracy.iter().zip(&self.accuracy).map(|(now, before)| now - before).collect();
-            let sum: f64 = change.iter().sum();
-            if sum.abs() >= LEAST {
-                self.factors = change.iter().map(|d| (self.rho * (sum - d) / sum).clamp(0.0, self.rho)).collect();
-            }
+            return vec![1.0; accuracy.len()];
         }
-        self.accuracy = accuracy;
+        let change: Vec<f64> = accuracy.iter().zip(&self.accuracy).map(|(now, before)| now - before).collect();
+        let sum: f64 = change.iter().sum();
+        if sum.abs() < LEAST {
+            return self.factors.clone();
+        }
+        change.iter().map(|d| (self.rho * (sum - d) / sum).clamp(0.0, self.rho)).collect()
     }
 
-    fn alignment(&self, outputs: &Outputs, labels: &Labels) -> Result<Tensor> {
-        let targets = labels.targets(&outputs.fused)?;
-        let slope = |z: &Tensor| outcomes(z, labels)?[0].exp()? - &targets;
+    fn alignment(&self, factors: &[f64], outputs: &Outputs, target: &Target) -> Result<Tensor> {
+        let targets = target.one_hot(&outputs.fused)?;
+        let slope = |z: &Tensor| target.log_probabilities(z)?[0].exp()? - &targets;
         let fused = slope(&outputs.fused)?;
         let length = |g: &Tensor| (g.sqr()?.sum_all()? + 1e-12)?.sqrt();
-        let size: f64 = self.factors.iter().sum();
+        let size: f64 = factors.iter().sum();
         let mut loss = (outputs.fused.zeros_like()?.sum_all()?.detach() + size)?;
-        for (own, k) in outputs.own.iter().zip(&self.factors) {
+        for (own, k) in outputs.own.iter().zip(factors) {
             let own = slope(own)?;
             let cosine = (&own * &fused)?.sum_all()?.div(&(length(&own)? * length(&fused)?)?)?;
             loss = (loss - (cosine * *k)?)?;
@@ -97,19 +100,22 @@ impl Cggm {
 }
 
 impl Method for Cggm {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let accuracy = |z| correct(z, labels)?.mean_all()?.to_dtype(DType::F64)?.to_scalar();
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let accuracy = |z| target.correctness(z)?.mean_all()?.to_dtype(DType::F64)?.to_scalar();
         let now = outputs.own.iter().map(accuracy).collect::<Result<Vec<f64>>>()?;
-        self.modulate(now);
-        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<_>>()?;
-        Ok(vec![
-            Objective::new("task", cross_entropy(&outputs.fused, labels)?),
-            Objective::sum("uni", own)?,
-            Objective::new("alignment", self.alignment(outputs, labels)?),
-        ])
+        let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<_>>()?;
+        let objectives = vec![
+            Objective::new("task", target.nll(&outputs.fused)?),
+            Objective::sum("uni", own)?.own(),
+            Objective::new("alignment", self.alignment(&self.next(&now), outputs, target)?),
+        ];
+        Ok(Objectives::from(objectives).signal(ACCURACY, now))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        let accuracy = evidence.signal(ACCURACY)?;
+        self.factors = self.next(accuracy);
+        self.accuracy = accuracy.to_vec();
         let mut mix = Mix::uniform(evidence.blocks, &[1.0, 0.0, 1.0]);
         for (b, block) in evidence.blocks.iter().enumerate() {
             match block.role {

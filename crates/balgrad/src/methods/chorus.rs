@@ -11,10 +11,11 @@
 //! until then: a modality that is merely memorised teaches nobody. That needs `EpochSummary::val_loss`, the own heads'
 //! losses. `docs/chorus.md` has how the rule was chosen, what it was compared with, and where it fails.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
-use super::{Entry, Method, Objective, Prediction, Request, State};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy, kl_divergence};
+use super::{Entry, Method, Objective, Objectives, Prediction, Request, State, Targets};
+use crate::objective::number;
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "chorus",
@@ -24,6 +25,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::All,
+    targets: Targets::All,
     settings: &[
         Setting {
             name: "kl_weight",
@@ -38,7 +40,7 @@ pub(super) static ENTRY: Entry = Entry {
             about: "how much a modality teaches: always the same, or as much as it generalises",
         },
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(Chorus {
             kl_weight: s.number("kl_weight"),
             trusting: s.word("trust") == "full",
@@ -49,6 +51,9 @@ pub(super) static ENTRY: Entry = Entry {
         })
     },
 };
+
+/// The signal that holds each own head's loss.
+const LOSSES: &str = "own losses";
 
 struct Chorus {
     kl_weight: f64,
@@ -74,41 +79,40 @@ impl Chorus {
         if self.trusting { 1.0 } else { self.trust.get(n).copied().unwrap_or(0.0) }
     }
 
-    fn remember(&mut self, own: &[Tensor]) -> Result<()> {
-        let number = |loss: &Tensor| loss.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>();
-        let losses = own.iter().map(number).collect::<Result<Vec<_>>>()?;
+    fn remember(&mut self, losses: &[f64]) {
         if self.first.is_empty() {
-            self.first.clone_from(&losses);
+            self.first = losses.to_vec();
         }
         self.sums.resize(losses.len(), 0.0);
         self.sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         self.steps += 1.0;
-        Ok(())
     }
 }
 
 impl Method for Chorus {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<Vec<_>>>()?;
-        self.remember(&own)?;
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<Vec<_>>>()?;
+        let losses = own.iter().map(number).collect::<Result<_>>()?;
         let others = (outputs.modalities() as f64 - 1.0).max(1.0);
         let mut taught = outputs.fused.zeros_like()?.sum_all()?.detach();
         for (m, pupil) in outputs.own.iter().enumerate() {
             for (n, teacher) in outputs.own.iter().enumerate().filter(|(n, _)| *n != m) {
                 if self.trust_in(n) > 0.0 {
-                    let apart = kl_divergence(&teacher.detach(), pupil, labels, 1.0)?;
+                    let apart = target.divergence(&teacher.detach(), pupil, 1.0)?;
                     taught = (taught + (apart * (self.trust_in(n) / others))?)?;
                 }
             }
         }
-        Ok(vec![
-            Objective::new("task", cross_entropy(&outputs.fused, labels)?),
-            Objective::sum("uni", own)?,
+        let objectives = vec![
+            Objective::new("task", target.nll(&outputs.fused)?),
+            Objective::sum("uni", own)?.own(),
             Objective::new("kl", taught),
-        ])
+        ];
+        Ok(Objectives::from(objectives).signal(LOSSES, losses))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        self.remember(evidence.signal(LOSSES)?);
         let shares = (0..evidence.modalities).map(|n| self.trust_in(n)).collect();
         Ok(Mix { shares: Some(shares), ..Mix::uniform(evidence.blocks, &[1.0, 1.0, self.kl_weight]) })
     }

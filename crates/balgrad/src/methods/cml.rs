@@ -10,9 +10,8 @@
 use candle_core::{Result, Tensor};
 use rand::seq::SliceRandom;
 
-use super::{Entry, Method, Needs, Objective, Prediction};
-use crate::losses::confidence;
-use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, Targets, first};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "cml",
@@ -22,18 +21,18 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[Setting {
         name: "lambda",
         default: "0.1",
         kind: Kind::Number { min: 0.0, max: 1e3 },
         about: "weight λ of the rise in confidence",
     }],
-    build: |s| Box::new(Cml { lambda: s.number("lambda"), moment: Moment::default() }),
+    build: |_, s| Box::new(Cml { lambda: s.number("lambda") }),
 };
 
 struct Cml {
     lambda: f64,
-    moment: Moment,
 }
 
 impl Method for Cml {
@@ -41,30 +40,27 @@ impl Method for Cml {
         Needs { fused_head: true, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.moment = *moment;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
         let mut order: Vec<usize> = (0..outputs.modalities()).collect();
-        order.shuffle(&mut self.moment.rng(b"cml"));
+        order.shuffle(&mut clock.rng(b"cml"));
         let mut logits = vec![outputs.fused.clone()];
         for removed in 1..order.len() {
             logits.push(outputs.without(|m| order[..removed].contains(&m))?);
         }
-        let losses = logits.iter().map(|z| cross_entropy(z, labels)).collect::<Result<Vec<_>>>()?;
+        let losses = logits.iter().map(|z| target.nll(z)).collect::<Result<Vec<_>>>()?;
         let mut objectives = vec![Objective::new("task", Tensor::stack(&losses, 0)?.mean_all()?)];
-        let sure = logits.iter().map(|z| confidence(z, labels)).collect::<Result<Vec<_>>>()?;
+        let sure = logits.iter().map(|z| target.confidence(z)).collect::<Result<Vec<_>>>()?;
         let rises = sure.windows(2).map(|pair| (&pair[1] - &pair[0])?.relu()?.mean_all());
         let rises = rises.collect::<Result<Vec<_>>>()?;
         if !rises.is_empty() {
             objectives.push(Objective::new("rise", Tensor::stack(&rises, 0)?.sum_all()?));
         }
-        Ok(objectives)
+        Ok(objectives.into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
         let weights = [1.0, self.lambda];
-        Ok(Mix::uniform(evidence.blocks, &weights[..evidence.objectives()]))
+        let used = first(&weights, evidence)?;
+        Ok(Mix::uniform(evidence.blocks, used))
     }
 }

@@ -4,9 +4,12 @@
 //! The vector nearest to the mean that has no negative inner product with any gradient: `Σ v_j g_j` with `v` the
 //! minimum of `vᵀGv` over `v ≥ 1/k`. No deviations.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 use crate::linear::{Over, apply, normalized, quadratic};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -14,7 +17,7 @@ pub(super) static ENTRY: Entry = Entry {
     about: "projects the mean gradient to where no objective loses",
     paper: "Lopez-Paz & Ranzato, NeurIPS 2017",
     when: "as UPGrad, with one projection in the place of one for each objective",
-    build: |_| Box::new(Aggregated(DualProj)),
+    build: |_, _| Box::new(Aggregated(DualProj)),
     ..entry()
 };
 
@@ -23,8 +26,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct DualProj;
 
 impl Aggregator for DualProj {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives())
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives()))
     }
 }
 

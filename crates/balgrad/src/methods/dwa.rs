@@ -3,10 +3,12 @@
 //! `w_i = k · softmax_i(r_i / T)` with `r_i = L_i(e−1) / L_i(e−2)` the ratio of the last two epochs' mean training
 //! losses; 1 in the first two epochs. No deviations.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
-use crate::{Kind, Setting, State};
+use crate::aggregate::Aggregator;
+use crate::{Evidence, Kind, Setting, State};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "dwa",
@@ -20,7 +22,7 @@ pub(super) static ENTRY: Entry = Entry {
         kind: Kind::Number { min: 1e-2, max: 1e6 },
         about: "temperature T: the larger, the more equal",
     }],
-    build: |s| Box::new(Aggregated(Dwa::new(s.number("temperature")))),
+    build: |_, s| Box::new(Aggregated(Dwa::new(s.number("temperature")))),
     ..entry()
 };
 
@@ -45,18 +47,18 @@ impl Dwa {
 }
 
 impl Aggregator for Dwa {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        let k = round.objectives();
-        if round.epoch != self.epoch && self.steps > 0.0 {
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        let k = evidence.objectives();
+        if evidence.clock.epoch != self.epoch && self.steps > 0.0 {
             let mean = self.sums.iter().map(|s| s / self.steps).collect();
             self.before = std::mem::replace(&mut self.last, mean);
             (self.sums, self.steps) = (Vec::new(), 0.0);
         }
-        self.epoch = round.epoch;
+        self.epoch = evidence.clock.epoch;
         self.sums.resize(k, 0.0);
-        self.sums.iter_mut().zip(round.losses).for_each(|(s, l)| *s += l);
+        self.sums.iter_mut().zip(evidence.losses).for_each(|(s, l)| *s += l);
         self.steps += 1.0;
-        if self.before.len() == k { weights(&self.last, &self.before, self.temperature) } else { vec![1.0; k] }
+        Ok(if self.before.len() == k { weights(&self.last, &self.before, self.temperature) } else { vec![1.0; k] })
     }
 
     fn needs_gram(&self) -> bool {
@@ -76,12 +78,13 @@ impl Aggregator for Dwa {
         ])
     }
 
-    fn restore(&mut self, state: &State) {
+    fn restore(&mut self, state: &State) -> Result<()> {
         let list = |name: &str| state.get(name).cloned().unwrap_or_default();
         let clock = list("dwa.clock");
         let at = |i: usize| clock.get(i).copied().unwrap_or(0.0);
         (self.steps, self.epoch) = (at(0), at(1) as usize);
         (self.sums, self.last, self.before) = (list("dwa.sums"), list("dwa.last"), list("dwa.before"));
+        Ok(())
     }
 }
 

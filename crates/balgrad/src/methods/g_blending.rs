@@ -14,9 +14,8 @@
 
 use candle_core::Result;
 
-use super::aggregated::OWN;
-use super::{Entry, Method, Objective, Prediction, Request, State};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Request, State, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "g-blending",
@@ -26,13 +25,14 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[Setting {
         name: "super_epoch",
         default: "2",
         kind: Kind::Count { min: 1, max: 1_000_000 },
         about: "epochs between measurements",
     }],
-    build: |s| Box::new(GBlending { every: s.count("super_epoch"), ..GBlending::default() }),
+    build: |_, s| Box::new(GBlending { every: s.count("super_epoch"), ..GBlending::default() }),
 };
 
 /// The least overfitting that a gain is divided by.
@@ -64,12 +64,12 @@ fn weights(before: &[Vec<f64>; 2], now: &[Vec<f64>; 2]) -> Vec<f64> {
 }
 
 impl Method for GBlending {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut all = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let mut all = vec![Objective::new("task", target.nll(&outputs.fused)?)];
         for (m, own) in outputs.own.iter().enumerate() {
-            all.push(Objective::new(OWN.get(m).unwrap_or(&"own"), cross_entropy(own, labels)?));
+            all.push(Objective::new(format!("own.{m}"), target.nll(own)?).own());
         }
-        Ok(all)
+        Ok(all.into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

@@ -7,10 +7,12 @@
 //! Deviations. Norms are divided by their mean before the step, so that `η` does not depend on the gradients' size.
 //! Weights are kept above 1e-3 (the paper lets them turn negative). Plain gradient descent learns them.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
-use crate::{Kind, Setting, State};
+use crate::aggregate::Aggregator;
+use crate::{Evidence, Kind, Setting, State};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "gradnorm",
@@ -31,7 +33,7 @@ pub(super) static ENTRY: Entry = Entry {
             about: "learning rate η of the weights",
         },
     ],
-    build: |s| Box::new(Aggregated(GradNorm::new(s.number("alpha"), s.number("rate")))),
+    build: |_, s| Box::new(Aggregated(GradNorm::new(s.number("alpha"), s.number("rate")))),
     ..entry()
 };
 
@@ -53,18 +55,18 @@ impl GradNorm {
 }
 
 impl Aggregator for GradNorm {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        let k = round.objectives();
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        let k = evidence.objectives();
         if self.weights.len() != k {
             self.weights = vec![1.0; k];
-            self.first = round.losses.to_vec();
+            self.first = evidence.losses.to_vec();
         }
         let used = self.weights.clone();
-        let next = next(&used, round.gram, round.losses, &self.first, self.alpha, self.rate);
+        let next = next(&used, evidence.shared_gram()?, evidence.losses, &self.first, self.alpha, self.rate);
         if next.iter().all(|w| w.is_finite()) {
             self.weights = next;
         }
-        used
+        Ok(used)
     }
 
     fn weighs_losses(&self) -> bool {
@@ -75,9 +77,10 @@ impl Aggregator for GradNorm {
         State::from([("gradnorm.weights".into(), self.weights.clone()), ("gradnorm.first".into(), self.first.clone())])
     }
 
-    fn restore(&mut self, state: &State) {
+    fn restore(&mut self, state: &State) -> Result<()> {
         self.weights = state.get("gradnorm.weights").cloned().unwrap_or_default();
         self.first = state.get("gradnorm.first").cloned().unwrap_or_default();
+        Ok(())
     }
 }
 

@@ -6,11 +6,13 @@
 //! cosine `φ̂`; then `φ̂ ← (1−β)φ̂ + βφ`. The result is the sum. Deviations: pairs with a zero gradient, and targets
 //! within 1e-12 of ±1, for which the formula divides by zero, are left alone.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::aggregate::Aggregator;
 use crate::linear::{apply, dot};
-use crate::{Kind, Setting, State};
+use crate::{Evidence, Kind, Setting, State};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "gradvac",
@@ -23,7 +25,7 @@ pub(super) static ENTRY: Entry = Entry {
         kind: Kind::Number { min: 0.0, max: 1.0 },
         about: "rate at which the target cosine follows",
     }],
-    build: |s| Box::new(Aggregated(GradVac::new(s.number("beta")))),
+    build: |_, s| Box::new(Aggregated(GradVac::new(s.number("beta")))),
     ..entry()
 };
 
@@ -43,18 +45,19 @@ impl GradVac {
 }
 
 impl Aggregator for GradVac {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        let k = round.objectives();
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        let k = evidence.objectives();
         self.targets.resize(k * k, 0.0);
-        weights(round.gram, k, &round.orders(), self.beta, &mut self.targets)
+        Ok(weights(evidence.shared_gram()?, k, &evidence.orders(), self.beta, &mut self.targets))
     }
 
     fn state(&self) -> State {
         State::from([("gradvac.targets".into(), self.targets.clone())])
     }
 
-    fn restore(&mut self, state: &State) {
+    fn restore(&mut self, state: &State) -> Result<()> {
         self.targets = state.get("gradvac.targets").cloned().unwrap_or_default();
+        Ok(())
     }
 }
 

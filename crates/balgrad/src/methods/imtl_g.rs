@@ -4,9 +4,12 @@
 //! The pseudo-inverse extends the paper's rule to dependent gradients (Quinton & Rey 2024). Deviation: "vanishes" is
 //! measured after scaling `G` to a mean diagonal of 1, so that the rule does not depend on the gradients' size.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 use crate::linear::{normalized, spectral};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -14,7 +17,7 @@ pub(super) static ENTRY: Entry = Entry {
     about: "the direction that projects equally on every unit gradient",
     paper: "Liu et al., ICLR 2021",
     when: "where every objective should advance at one pace, whatever the size of its gradient",
-    build: |_| Box::new(Aggregated(ImtlG)),
+    build: |_, _| Box::new(Aggregated(ImtlG)),
     ..entry()
 };
 
@@ -23,8 +26,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct ImtlG;
 
 impl Aggregator for ImtlG {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives())
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives()))
     }
 }
 

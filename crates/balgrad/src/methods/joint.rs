@@ -4,8 +4,8 @@
 
 use candle_core::Result;
 
-use super::{Entry, Method, Objective, Prediction};
-use crate::{Evidence, Labels, Mix, Outputs, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Mix, Outputs, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "joint",
@@ -15,15 +15,16 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[],
-    build: |_| Box::new(Joint),
+    build: |_, _| Box::new(Joint),
 };
 
 pub(super) struct Joint;
 
 impl Method for Joint {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        Ok(vec![Objective::new("task", target.nll(&outputs.fused)?)].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

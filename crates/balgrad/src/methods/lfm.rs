@@ -12,9 +12,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Entry, Method, Needs, Objective, Prediction};
-use crate::losses::{outcomes, per_sample};
-use crate::{Evidence, Labels, Mix, Moment, Outputs, cross_entropy};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, Targets, first};
+use crate::{Clock, Evidence, Mix, Outputs, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "lfm",
@@ -24,27 +23,26 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[],
-    build: |_| Box::new(Lfm { progress: 0.0 }),
+    build: |_, _| Box::new(Lfm),
 };
 
 /// `a₁` at the start and at the end.
 const WEIGHTS: [f64; 2] = [0.95, 0.05];
 
-struct Lfm {
-    progress: f64,
-}
+struct Lfm;
 
 /// The Jensen–Shannon divergence of two predictions, averaged over the batch, in nats.
-fn jensen_shannon(a: &Tensor, b: &Tensor, labels: &Labels) -> Result<Tensor> {
+fn jensen_shannon(a: &Tensor, b: &Tensor, target: &Target) -> Result<Tensor> {
     let mut terms = Vec::new();
-    for (lp, lq) in outcomes(a, labels)?.iter().zip(outcomes(b, labels)?) {
+    for (lp, lq) in target.log_probabilities(a)?.iter().zip(target.log_probabilities(b)?) {
         let (p, q) = (lp.exp()?, lq.exp()?);
         // An outcome that neither expects adds nothing.
         let middle = (((&p + &q)? * 0.5)? + 1e-30)?.log()?;
         terms.push((((p * (lp - &middle)?)? + (q * (lq - &middle)?)?)? * 0.5)?);
     }
-    per_sample(&terms, labels)?.mean_all()
+    target.over_outcomes(&terms)?.mean_all()
 }
 
 impl Method for Lfm {
@@ -52,24 +50,21 @@ impl Method for Lfm {
         Needs { fused_views: true, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.progress = moment.progress;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut objectives = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let mut objectives = vec![Objective::new("task", target.nll(&outputs.fused)?)];
         let views = (0..outputs.modalities()).map(|m| outputs.seen_by_fused(m)).collect::<Result<Vec<_>>>()?;
         let pairs = (0..views.len()).flat_map(|n| (0..n).map(move |m| (m, n)));
-        let gaps = pairs.map(|(m, n)| jensen_shannon(&views[m], &views[n], labels)).collect::<Result<Vec<_>>>()?;
+        let gaps = pairs.map(|(m, n)| jensen_shannon(&views[m], &views[n], target)).collect::<Result<Vec<_>>>()?;
         if !gaps.is_empty() {
             objectives.push(Objective::new("gap", Tensor::stack(&gaps, 0)?.mean_all()?));
         }
-        Ok(objectives)
+        Ok(objectives.into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
-        let gap = WEIGHTS[0] + (WEIGHTS[1] - WEIGHTS[0]) * self.progress;
+        let gap = WEIGHTS[0] + (WEIGHTS[1] - WEIGHTS[0]) * evidence.clock.progress;
         let weights = [2.0 * (1.0 - gap), 2.0 * gap];
-        Ok(Mix::uniform(evidence.blocks, &weights[..evidence.objectives()]))
+        let used = first(&weights, evidence)?;
+        Ok(Mix::uniform(evidence.blocks, used))
     }
 }

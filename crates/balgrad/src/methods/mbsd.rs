@@ -11,9 +11,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Entry, Method, Objective, Prediction};
-use crate::losses::{correct, outcomes, per_sample};
-use crate::{Evidence, Labels, Mix, Outputs, cross_entropy, true_class_probability};
+use super::{Entry, Method, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Mix, Outputs, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "mbsd",
@@ -23,49 +22,42 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[],
-    build: |_| Box::new(Mbsd),
+    build: |_, _| Box::new(Mbsd),
 };
 
 struct Mbsd;
 
-/// 1 where a prediction is right, `[batch]`.
-fn right(logits: &Tensor, labels: &Labels) -> Result<Tensor> {
-    match labels {
-        Labels::Classes { .. } => correct(logits, labels),
-        Labels::Many { .. } => true_class_probability(logits, labels)?.gt(0.5)?.to_dtype(logits.dtype()),
-    }
-}
-
 /// The divergence from `teacher`, held fixed, to `pupil`, per sample `[batch]`.
-fn divergence(teacher: &Tensor, pupil: &Tensor, labels: &Labels) -> Result<Tensor> {
-    let kinds = outcomes(&teacher.detach(), labels)?;
-    let terms = kinds.iter().zip(outcomes(pupil, labels)?).map(|(lp, lq)| lp.exp()? * (lp - lq)?);
-    per_sample(&terms.collect::<Result<Vec<_>>>()?, labels)
+fn divergence(teacher: &Tensor, pupil: &Tensor, target: &Target) -> Result<Tensor> {
+    let kinds = target.log_probabilities(&teacher.detach())?;
+    let terms = kinds.iter().zip(target.log_probabilities(pupil)?).map(|(lp, lq)| lp.exp()? * (lp - lq)?);
+    target.over_outcomes(&terms.collect::<Result<Vec<_>>>()?)
 }
 
-fn distillation(a: &Tensor, b: &Tensor, labels: &Labels) -> Result<Tensor> {
-    let (sure_a, sure_b) = (true_class_probability(a, labels)?, true_class_probability(b, labels)?);
-    let known = right(a, labels)?.maximum(&right(b, labels)?)?;
+fn distillation(a: &Tensor, b: &Tensor, target: &Target) -> Result<Tensor> {
+    let (sure_a, sure_b) = (target.true_class_probability(a)?, target.true_class_probability(b)?);
+    let known = target.is_correct(a)?.maximum(&target.is_correct(b)?)?;
     let weight = ((&sure_a - &sure_b)?.abs()? * known)?;
     let apart = (a - b)?.sqr()?.mean(1)?;
     let a_teaches = sure_a.ge(&sure_b)?.to_dtype(DType::U8)?;
-    let taught = a_teaches.where_cond(&divergence(a, b, labels)?, &divergence(b, a, labels)?)?;
+    let taught = a_teaches.where_cond(&divergence(a, b, target)?, &divergence(b, a, target)?)?;
     (weight * (apart + taught)?)?.mean_all()
 }
 
 impl Method for Mbsd {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<_>>()?;
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<_>>()?;
         let mut objectives =
-            vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?), Objective::sum("uni", own)?];
+            vec![Objective::new("task", target.nll(&outputs.fused)?), Objective::sum("uni", own)?.own()];
         let pairs = (0..outputs.modalities()).flat_map(|n| (0..n).map(move |m| (m, n)));
-        let taught = pairs.map(|(m, n)| distillation(&outputs.own[m], &outputs.own[n], labels));
+        let taught = pairs.map(|(m, n)| distillation(&outputs.own[m], &outputs.own[n], target));
         let taught = taught.collect::<Result<Vec<_>>>()?;
         if !taught.is_empty() {
             objectives.push(Objective::new("distillation", Tensor::stack(&taught, 0)?.sum_all()?));
         }
-        Ok(objectives)
+        Ok(objectives.into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

@@ -4,11 +4,13 @@
 //! The vector of least norm in the convex hull of the gradients: `min_{α in the simplex} αᵀGα`, by Frank–Wolfe from
 //! equal weights, with exact line search (two gradients: the closed form, in one step). No deviations.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::aggregate::Aggregator;
 use crate::linear::{apply, dot};
-use crate::{Kind, Setting};
+use crate::{Evidence, Kind, Setting};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "mgda",
@@ -29,7 +31,7 @@ pub(super) static ENTRY: Entry = Entry {
             about: "Frank–Wolfe's steps at most",
         },
     ],
-    build: |s| Box::new(Aggregated(Mgda { tolerance: s.number("tolerance"), iterations: s.count("iterations") })),
+    build: |_, s| Box::new(Aggregated(Mgda { tolerance: s.number("tolerance"), iterations: s.count("iterations") })),
     ..entry()
 };
 
@@ -49,8 +51,8 @@ impl Default for Mgda {
 }
 
 impl Aggregator for Mgda {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives(), self.tolerance, self.iterations)
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives(), self.tolerance, self.iterations))
     }
 }
 

@@ -14,8 +14,8 @@
 
 use candle_core::{DType, Error, Result, Tensor, Var};
 
-use super::{Entry, Method, Needs, Objective, Prediction, State};
-use crate::{Evidence, Labels, Mix, Moment, Outputs, Role, cross_entropy};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, State, Targets};
+use crate::{Clock, Evidence, Mix, Outputs, Role, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "mla",
@@ -25,9 +25,13 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "M steps of 1F 2B",
     trains_heads: false,
     prediction: Prediction::Confident,
+    targets: Targets::Classes,
     settings: &[],
-    build: |_| Box::new(Mla::default()),
+    build: |_, _| Box::new(Mla::default()),
 };
+
+/// The signal that holds `P` as it is in this step.
+const PROJECTION: &str = "projection";
 
 #[derive(Default)]
 struct Mla {
@@ -35,7 +39,6 @@ struct Mla {
     turn: usize,
     /// `P`, `[width, width]`; empty before the first step.
     projection: Vec<f64>,
-    within_epoch: f64,
 }
 
 /// `P` after a step with mean embedding `mean`.
@@ -55,40 +58,35 @@ impl Method for Mla {
         Needs { fused_head: true, turns: true, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.within_epoch = moment.within_epoch;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
         let m = self.turn % outputs.modalities().max(1);
-        self.turn = (m + 1) % outputs.modalities().max(1);
         let z = outputs.alone(m)?;
-        let task = cross_entropy(&z, labels)?;
+        let task = target.nll(&z)?;
         let f = outputs.embeddings[m].detach();
         let width = f.dim(1)?;
-        if self.projection.len() == width * width {
+        let projection = if self.projection.len() == width * width {
             let mean: Vec<f64> = f.mean(0)?.to_dtype(DType::F64)?.to_vec1()?;
-            self.projection = narrowed(&self.projection, &mean, 0.1f64.powf(1.0 + self.within_epoch));
+            narrowed(&self.projection, &mean, 0.1f64.powf(1.0 + clock.within_epoch))
         } else {
-            self.projection = (0..width * width).map(|i| f64::from(u8::from(i / width == i % width))).collect();
-        }
-        let p = Tensor::from_slice(&self.projection, (width, width), f.device())?.to_dtype(f.dtype())?;
+            (0..width * width).map(|i| f64::from(u8::from(i / width == i % width))).collect()
+        };
+        let p = Tensor::from_slice(&projection, (width, width), f.device())?.to_dtype(f.dtype())?;
         // The head at `f Pᵀ`, pulled by the cotangent of `z`.
         let at = Var::from_tensor(&z.detach())?;
-        let grads = cross_entropy(at.as_tensor(), labels)?.backward()?;
+        let grads = target.nll(at.as_tensor())?.backward()?;
         let pull = grads.get(at.as_tensor()).ok_or_else(|| Error::Msg("the loss does not depend on logits".into()))?;
         let projected = f.matmul(&p.t()?)?;
         let embeddings = outputs.embeddings.iter().enumerate();
         let embeddings = embeddings.map(|(n, e)| if n == m { Ok(projected.clone()) } else { e.zeros_like() });
         let there = outputs.asked()?.logits(&embeddings.collect::<Result<Vec<_>>>()?)?;
-        let names = ["turn.0", "turn.1", "turn.2", "turn.3"];
-        Ok(vec![
-            Objective::new(names.get(m).unwrap_or(&"turn"), task),
-            Objective::new("head", (there * pull)?.sum_all()?),
-        ])
+        let objectives =
+            vec![Objective::new(format!("turn.{m}"), task), Objective::new("head", (there * pull)?.sum_all()?)];
+        Ok(Objectives::from(objectives).signal(PROJECTION, projection))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        self.projection = evidence.signal(PROJECTION)?.to_vec();
+        self.turn = (self.turn + 1) % evidence.modalities.max(1);
         let mut mix = Mix::uniform(evidence.blocks, &[1.0, 0.0]);
         for (row, block) in mix.coefficients.iter_mut().zip(evidence.blocks) {
             if block.role == Role::Fused {

@@ -11,8 +11,8 @@
 
 use candle_core::Result;
 
-use super::{APPLY, Entry, GramScope, Method, Needs, Objective, Prediction};
-use crate::{Evidence, Kind, Labels, Mix, Outputs, Role, Setting, cross_entropy};
+use super::{APPLY, Entry, GramScope, Method, Needs, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Role, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "mmpareto",
@@ -22,6 +22,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 2B",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting {
             name: "gamma",
@@ -31,7 +32,7 @@ pub(super) static ENTRY: Entry = Entry {
         },
         APPLY,
     ],
-    build: |s| Box::new(MmPareto { gamma: s.number("gamma"), on_step: s.word("apply") == "step" }),
+    build: |_, s| Box::new(MmPareto { gamma: s.number("gamma"), on_step: s.word("apply") == "step" }),
 };
 
 struct MmPareto {
@@ -64,9 +65,9 @@ impl Method for MmPareto {
         Needs { gram: GramScope::Towers, ..Needs::default() }
     }
 
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<_>>()?;
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?), Objective::sum("uni", own)?])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<_>>()?;
+        Ok(vec![Objective::new("task", target.nll(&outputs.fused)?), Objective::sum("uni", own)?.own()].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
@@ -75,7 +76,7 @@ impl Method for MmPareto {
         for (block, coefficients) in evidence.blocks.iter().zip(&mut mix.coefficients) {
             if let Role::Tower(m) = block.role {
                 let inner = |i, j| evidence.tower_inner(m, i, j);
-                let (weights, stretch) = pair(inner(0, 0), inner(1, 1), inner(0, 1));
+                let (weights, stretch) = pair(inner(0, 0)?, inner(1, 1)?, inner(0, 1)?);
                 *coefficients = weights.to_vec();
                 lengths[m] = self.gamma * stretch;
             }

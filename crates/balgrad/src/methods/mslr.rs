@@ -11,8 +11,8 @@
 
 use candle_core::Result;
 
-use super::{APPLY, Entry, Method, Objective, Prediction, Request, State};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
+use super::{APPLY, Entry, Method, Objective, Objectives, Prediction, Request, State, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 const RATE: Kind = Kind::Number { min: 0.0, max: 1e3 };
 
@@ -24,9 +24,11 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting { name: "r0_image", default: "0.9", kind: RATE, about: "base rate of the first modality" },
         Setting { name: "r0_text", default: "1.1", kind: RATE, about: "base rate of the second modality" },
+        Setting { name: "r0_others", default: "1", kind: RATE, about: "base rate of each further modality" },
         Setting {
             name: "rule",
             default: "dynamic",
@@ -35,9 +37,10 @@ pub(super) static ENTRY: Entry = Entry {
         },
         Setting { default: "step", ..APPLY },
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(Mslr {
-            base: vec![s.number("r0_image"), s.number("r0_text")],
+            base: [s.number("r0_image"), s.number("r0_text")],
+            others: s.number("r0_others"),
             dynamic: s.word("rule") == "dynamic",
             on_step: s.word("apply") == "step",
             history: Vec::new(),
@@ -49,7 +52,10 @@ pub(super) static ENTRY: Entry = Entry {
 const WINDOW: usize = 5;
 
 struct Mslr {
-    base: Vec<f64>,
+    /// Base rates of the first two modalities.
+    base: [f64; 2],
+    /// The base rate of each further one.
+    others: f64,
     dynamic: bool,
     on_step: bool,
     /// The last scores, `[modality][epoch]`.
@@ -58,7 +64,7 @@ struct Mslr {
 
 impl Mslr {
     fn rate(&self, m: usize) -> f64 {
-        let base = self.base.get(m).copied().unwrap_or(1.0);
+        let base = self.base.get(m).copied().unwrap_or(self.others);
         match self.history.get(m).map(Vec::as_slice) {
             Some(scores @ [.., last]) if self.dynamic => {
                 let mean = scores.iter().sum::<f64>() / scores.len() as f64;
@@ -70,8 +76,8 @@ impl Mslr {
 }
 
 impl Method for Mslr {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        Ok(vec![Objective::new("task", target.nll(&outputs.fused)?)].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

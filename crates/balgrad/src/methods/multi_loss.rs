@@ -5,8 +5,8 @@
 
 use candle_core::Result;
 
-use super::{Entry, Method, Objective, Prediction};
-use crate::{Evidence, Kind, Labels, Mix, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "multi-loss",
@@ -16,13 +16,14 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[Setting {
         name: "uni_weight",
         default: "1",
         kind: Kind::Number { min: 0.0, max: 1e6 },
         about: "weight of the modalities' own losses, λ_uni",
     }],
-    build: |s| Box::new(MultiLoss { uni_weight: s.number("uni_weight") }),
+    build: |_, s| Box::new(MultiLoss { uni_weight: s.number("uni_weight") }),
 };
 
 struct MultiLoss {
@@ -30,12 +31,12 @@ struct MultiLoss {
 }
 
 impl Method for MultiLoss {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut loss = cross_entropy(&outputs.fused, labels)?;
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let mut loss = target.nll(&outputs.fused)?;
         for own in &outputs.own {
-            loss = (loss + (cross_entropy(own, labels)? * self.uni_weight)?)?;
+            loss = (loss + (target.nll(own)? * self.uni_weight)?)?;
         }
-        Ok(vec![Objective::new("task+uni", loss)])
+        Ok(vec![Objective::new("task+uni", loss)].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

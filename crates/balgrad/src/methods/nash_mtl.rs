@@ -7,11 +7,13 @@
 //! Deviations. The published code solves a sequence of convex relaxations, 20 at most, and may stop short; this solves
 //! the equation itself, in every step. Objectives without a gradient have no part in the bargain and weight 0.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::aggregate::Aggregator;
 use crate::linear::{apply, dot, normalized, solve};
-use crate::{Kind, Setting};
+use crate::{Evidence, Kind, Setting};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "nash-mtl",
@@ -24,7 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
         kind: Kind::Number { min: 0.0, max: 1e6 },
         about: "largest norm of the direction; 0: no limit",
     }],
-    build: |s| Box::new(Aggregated(NashMtl { max_norm: s.number("max_norm") })),
+    build: |_, s| Box::new(Aggregated(NashMtl { max_norm: s.number("max_norm") })),
     ..entry()
 };
 
@@ -42,13 +44,13 @@ impl Default for NashMtl {
 }
 
 impl Aggregator for NashMtl {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        let mut alpha = weights(round.gram, round.objectives());
-        let norm = dot(&alpha, &apply(round.gram, &alpha)).max(0.0).sqrt();
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        let mut alpha = weights(evidence.shared_gram()?, evidence.objectives());
+        let norm = dot(&alpha, &apply(evidence.shared_gram()?, &alpha)).max(0.0).sqrt();
         if self.max_norm > 0.0 && norm > self.max_norm {
             alpha.iter_mut().for_each(|a| *a *= self.max_norm / norm);
         }
-        alpha
+        Ok(alpha)
     }
 }
 

@@ -15,8 +15,9 @@
 
 use candle_core::Result;
 
-use super::{APPLY, Entry, Method, Needs, Objective, Prediction};
-use crate::{Evidence, Kind, Labels, Mix, Outputs, Setting, Settings, cross_entropy, true_class_probability};
+use super::{APPLY, Entry, Method, Needs, Objective, Objectives, Prediction, Targets};
+use crate::objective::number;
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Settings, Target};
 
 const SETTINGS: &[Setting] = &[
     Setting {
@@ -42,8 +43,9 @@ const PLAIN: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: SETTINGS,
-    build: |s| Box::new(Ogm::new(s, 0.0)),
+    build: |_, s| Box::new(Ogm::new(s, 0.0)),
 };
 
 pub(super) static OGM: Entry = PLAIN;
@@ -52,17 +54,18 @@ pub(super) static OGM_GE: Entry = Entry {
     name: "ogm-ge",
     about: "OGM with gradient noise for generalisation",
     when: "as OGM, where the model also overfits",
-    build: |s| Box::new(Ogm::new(s, 1.0)),
+    build: |_, s| Box::new(Ogm::new(s, 1.0)),
     ..PLAIN
 };
+
+/// The signal that holds `s_m`, one for each modality.
+const SCORES: &str = "scores";
 
 struct Ogm {
     alpha: f64,
     epochs: usize,
     on_step: bool,
     noise: f64,
-    /// `s_m` of the current batch.
-    scores: Vec<f64>,
 }
 
 impl Ogm {
@@ -72,13 +75,13 @@ impl Ogm {
             epochs: settings.count("epochs"),
             on_step: settings.word("apply") == "step",
             noise,
-            scores: Vec::new(),
         }
     }
 
-    fn factor(&self, m: usize) -> f64 {
-        let (Some(score), 2..) = (self.scores.get(m), self.scores.len()) else { return 1.0 };
-        let others = (self.scores.iter().sum::<f64>() - score) / (self.scores.len() as f64 - 1.0);
+    /// `k_m`, from all `s_m`.
+    fn factor(&self, scores: &[f64], m: usize) -> f64 {
+        let (Some(score), 2..) = (scores.get(m), scores.len()) else { return 1.0 };
+        let others = (scores.iter().sum::<f64>() - score) / (scores.len() as f64 - 1.0);
         let ratio = score / others;
         if ratio > 1.0 { 1.0 - (self.alpha * ratio).tanh() } else { 1.0 }
     }
@@ -89,23 +92,20 @@ impl Method for Ogm {
         Needs { fused_views: true, ..Needs::default() }
     }
 
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let score = |m| {
-            true_class_probability(&outputs.seen_by_fused(m)?, labels)?
-                .sum_all()?
-                .to_dtype(candle_core::DType::F64)?
-                .to_scalar()
-        };
-        self.scores = (0..outputs.modalities()).map(score).collect::<Result<_>>()?;
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        let score = |m| number(&target.true_class_probability(&outputs.seen_by_fused(m)?)?.sum_all()?);
+        let scores = (0..outputs.modalities()).map(score).collect::<Result<_>>()?;
+        let task = Objective::new("task", target.nll(&outputs.fused)?);
+        Ok(Objectives::from(task).signal(SCORES, scores))
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
         let mix = Mix::uniform(evidence.blocks, &[1.0]);
-        if evidence.epoch >= self.epochs {
+        if evidence.clock.epoch >= self.epochs {
             return Ok(mix);
         }
-        let factors: Vec<f64> = (0..evidence.modalities).map(|m| self.factor(m)).collect();
+        let scores = evidence.signal(SCORES)?;
+        let factors: Vec<f64> = (0..evidence.modalities).map(|m| self.factor(scores, m)).collect();
         Ok(Mix { noise: self.noise, ..mix.scale_towers(evidence.blocks, &factors, self.on_step) })
     }
 }

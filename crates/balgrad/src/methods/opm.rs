@@ -12,8 +12,8 @@
 use candle_core::{DType, Result, Tensor};
 use rand::Rng;
 
-use super::{Entry, Method, Needs, Objective, Prediction};
-use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy, true_class_probability};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 const CHANCE: Kind = Kind::Number { min: 0.0, max: 1.0 };
 
@@ -25,6 +25,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting {
             name: "alpha",
@@ -41,14 +42,8 @@ pub(super) static ENTRY: Entry = Entry {
             about: "epochs, from the first, in which embeddings are silenced",
         },
     ],
-    build: |s| {
-        Box::new(Opm {
-            alpha: s.number("alpha"),
-            q: s.number("q"),
-            p: s.number("p"),
-            epochs: s.count("epochs"),
-            moment: Moment::default(),
-        })
+    build: |_, s| {
+        Box::new(Opm { alpha: s.number("alpha"), q: s.number("q"), p: s.number("p"), epochs: s.count("epochs") })
     },
 };
 
@@ -57,7 +52,6 @@ struct Opm {
     q: f64,
     p: f64,
     epochs: usize,
-    moment: Moment,
 }
 
 impl Opm {
@@ -72,8 +66,8 @@ impl Opm {
     }
 
     /// What each embedding is multiplied by, `[modality][sample]`; nothing where the batch is left as it is.
-    fn factors(&self, chances: &[f64], batch: usize) -> Option<Vec<Vec<f64>>> {
-        let mut rng = self.moment.rng(b"opm");
+    fn factors(&self, chances: &[f64], batch: usize, clock: &Clock) -> Option<Vec<Vec<f64>>> {
+        let mut rng = clock.rng(b"opm");
         let kept = 1.0 - chances.iter().sum::<f64>() / chances.len().max(1) as f64;
         if !rng.random_bool(self.p) || kept >= 1.0 || kept <= 0.0 {
             return None;
@@ -94,27 +88,23 @@ impl Method for Opm {
         Needs { fused_views: true, fused_head: true, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.moment = *moment;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
         let score = |m| {
-            let truth = true_class_probability(&outputs.seen_by_fused(m)?, labels)?;
+            let truth = target.true_class_probability(&outputs.seen_by_fused(m)?)?;
             truth.sum_all()?.to_dtype(DType::F64)?.to_scalar()
         };
         let scores = (0..outputs.modalities()).map(score).collect::<Result<Vec<f64>>>()?;
-        let modulated = self.moment.epoch < self.epochs && scores.len() > 1;
-        let factors = if modulated { self.factors(&self.chances(&scores), outputs.fused.dim(0)?) } else { None };
+        let modulated = clock.epoch < self.epochs && scores.len() > 1;
+        let factors = if modulated { self.factors(&self.chances(&scores), outputs.fused.dim(0)?, clock) } else { None };
         let Some(factors) = factors else {
-            return Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)]);
+            return Ok(Objective::new("task", target.nll(&outputs.fused)?).into());
         };
         let silenced = outputs.embeddings.iter().zip(factors).map(|(e, f)| {
             let f = Tensor::new(f, e.device())?.to_dtype(e.dtype())?.unsqueeze(1)?;
             e.broadcast_mul(&f)
         });
         let fused = outputs.asked()?.logits(&silenced.collect::<Result<Vec<_>>>()?)?;
-        Ok(vec![Objective::new("task", cross_entropy(&fused, labels)?)])
+        Ok(Objective::new("task", target.nll(&fused)?).into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

@@ -5,9 +5,12 @@
 //! result is the sum. No deviations. (Ports that average, draw the order and discard it, or write zeros where a
 //! parameter has no gradient do deviate.)
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 use crate::linear::dot;
 
 pub(super) static ENTRY: Entry = Entry {
@@ -15,7 +18,7 @@ pub(super) static ENTRY: Entry = Entry {
     about: "takes off each gradient what conflicts with the others, and sums",
     paper: "Yu et al., NeurIPS 2020",
     when: "as the simplest rule against conflicting gradients",
-    build: |_| Box::new(Aggregated(PcGrad)),
+    build: |_, _| Box::new(Aggregated(PcGrad)),
     ..entry()
 };
 
@@ -24,8 +27,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct PcGrad;
 
 impl Aggregator for PcGrad {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives(), &round.orders())
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives(), &evidence.orders()))
     }
 }
 

@@ -12,13 +12,10 @@
 //! distances, is that label's logit. Three and more modalities: `s_other` is the mean of the others. Needs
 //! `Outputs::embeddings`, and `Balancer::epoch_ended` after each epoch.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 
-use super::{Entry, Method, Objective, Prediction, Request, State};
-use crate::losses::entropy;
-use crate::{
-    EpochSummary, Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy, true_class_probability,
-};
+use super::{Entry, Method, Objective, Objectives, Prediction, Request, State, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 const EPOCHS: Kind = Kind::Count { min: 0, max: 1_000_000 };
 const PART: Kind = Kind::Number { min: 0.0, max: 1.0 };
@@ -31,6 +28,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[
         Setting {
             name: "alpha",
@@ -58,14 +56,13 @@ pub(super) static ENTRY: Entry = Entry {
             about: "epochs, from the first, with that entropy",
         },
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(Pmr {
             alpha: s.number("alpha"),
             momentum: s.number("momentum"),
             epochs: s.count("epochs"),
             entropy: s.number("entropy"),
             entropy_epochs: s.count("entropy_epochs"),
-            epoch: 0,
             prototypes: Vec::new(),
             sums: Vec::new(),
             counts: Vec::new(),
@@ -79,12 +76,19 @@ struct Pmr {
     epochs: usize,
     entropy: f64,
     entropy_epochs: usize,
-    epoch: usize,
     /// `[modality][class · width]`.
     prototypes: Vec<Vec<f64>>,
     /// Sums of this epoch's embeddings, in the same order, and how many each class has.
     sums: Vec<Vec<f64>>,
     counts: Vec<f64>,
+}
+
+/// The signal that holds how many samples of each class the batch has.
+const COUNTS: &str = "counts";
+
+/// The signal that holds the sum of a modality's embeddings for each class, `[class · width]`.
+fn sums_of(m: usize) -> String {
+    format!("sums.{m}")
 }
 
 fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
@@ -93,44 +97,41 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
 
 /// Logits `[batch, classes]` that fall with the distance of embeddings `[batch, width]` to prototypes
 /// `[classes, width]`.
-fn nearness(embedding: &Tensor, prototypes: &Tensor, labels: &Labels) -> Result<Tensor> {
+fn nearness(embedding: &Tensor, prototypes: &Tensor, target: &Target) -> Result<Tensor> {
     // Differences first: a class of one sample has its prototype there, and a square from products would be all rounding.
     let apart = embedding.unsqueeze(1)?.broadcast_sub(&prototypes.unsqueeze(0)?)?;
     let distance = (apart.sqr()?.sum(2)? + 1e-8)?.sqrt()?;
-    match labels {
-        Labels::Classes { .. } => distance.neg(),
-        Labels::Many { .. } => distance.mean_keepdim(1)?.broadcast_sub(&distance),
-    }
+    target.prototype_logits(&distance)
 }
 
 impl Pmr {
-    fn gather(&mut self, outputs: &Outputs, labels: &Labels) -> Result<()> {
-        let targets = labels.targets(&outputs.fused)?;
-        let counts = numbers(&targets.sum(0)?)?;
-        self.counts.resize(counts.len(), 0.0);
-        self.counts.iter_mut().zip(counts).for_each(|(sum, c)| *sum += c);
-        self.sums.resize(outputs.embeddings.len(), Vec::new());
-        for (sums, embedding) in self.sums.iter_mut().zip(&outputs.embeddings) {
-            let batch = numbers(&targets.t()?.matmul(&embedding.detach())?)?;
+    /// Adds a batch's sums of embeddings to this epoch's, and its counts.
+    fn gather(&mut self, evidence: &Evidence<'_>) -> Result<()> {
+        let add = |sums: &mut Vec<f64>, batch: &[f64]| {
             sums.resize(batch.len(), 0.0);
             sums.iter_mut().zip(batch).for_each(|(sum, v)| *sum += v);
+        };
+        add(&mut self.counts, evidence.signal(COUNTS)?);
+        self.sums.resize(evidence.modalities, Vec::new());
+        for (m, sums) in self.sums.iter_mut().enumerate() {
+            add(sums, evidence.signal(&sums_of(m))?);
         }
         Ok(())
     }
 
     /// The prototype loss, where there is one in this epoch.
-    fn rebalance(&self, outputs: &Outputs, labels: &Labels) -> Result<Option<Tensor>> {
-        if self.epoch >= self.epochs || self.prototypes.len() != outputs.embeddings.len() || self.prototypes.len() < 2 {
+    fn rebalance(&self, outputs: &Outputs, target: &Target, epoch: usize) -> Result<Option<Tensor>> {
+        if epoch >= self.epochs || self.prototypes.len() != outputs.embeddings.len() || self.prototypes.len() < 2 {
             return Ok(None);
         }
         let classes = outputs.fused.dim(1)?;
         let near = outputs.embeddings.iter().zip(&self.prototypes).map(|(embedding, flat)| {
             let shape = (classes, embedding.dim(1)?);
             let prototypes = Tensor::from_slice(flat, shape, embedding.device())?.to_dtype(embedding.dtype())?;
-            nearness(embedding, &prototypes, labels)
+            nearness(embedding, &prototypes, target)
         });
         let near = near.collect::<Result<Vec<_>>>()?;
-        let score = |z| true_class_probability(z, labels)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let score = |z| target.true_class_probability(z)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let scores = near.iter().map(score).collect::<Result<Vec<_>>>()?;
         let total: f64 = scores.iter().sum();
         let beta = |m: usize| {
@@ -143,9 +144,9 @@ impl Pmr {
         let mut loss = outputs.fused.zeros_like()?.sum_all()?.detach();
         for (z, beta) in near.iter().zip(&betas) {
             if *beta > 0.0 {
-                loss = (loss + (cross_entropy(z, labels)? * *beta)?)?;
-            } else if most > 0.0 && self.epoch < self.entropy_epochs && self.entropy > 0.0 {
-                loss = (loss - (entropy(z, labels)?.mean_all()? * (self.entropy * most))?)?;
+                loss = (loss + (target.nll(z)? * *beta)?)?;
+            } else if most > 0.0 && epoch < self.entropy_epochs && self.entropy > 0.0 {
+                loss = (loss - (target.entropy(z)?.mean_all()? * (self.entropy * most))?)?;
             }
         }
         Ok((most > 0.0).then_some(loss))
@@ -153,20 +154,27 @@ impl Pmr {
 }
 
 impl Method for Pmr {
-    fn begin(&mut self, moment: &Moment) {
-        self.epoch = moment.epoch;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        let mut objectives = vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)];
-        if let Some(loss) = self.rebalance(outputs, labels)? {
-            objectives.push(Objective::new("prototypes", loss));
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
+        if outputs.embeddings.len() != outputs.modalities() {
+            let (found, wanted) = (outputs.embeddings.len(), outputs.modalities());
+            let what = format!("PMR wants `Outputs::embeddings` of all {wanted} modalities, found {found}");
+            return Err(Error::Msg(what));
         }
-        self.gather(outputs, labels)?;
+        let mut losses = vec![Objective::new("task", target.nll(&outputs.fused)?)];
+        if let Some(loss) = self.rebalance(outputs, target, clock.epoch)? {
+            losses.push(Objective::new("prototypes", loss));
+        }
+        let targets = target.one_hot(&outputs.fused)?;
+        let mut objectives = Objectives::from(losses).signal(COUNTS, numbers(&targets.sum(0)?)?);
+        for (m, embedding) in outputs.embeddings.iter().enumerate() {
+            let sums = numbers(&targets.t()?.matmul(&embedding.detach())?)?;
+            objectives.signals.insert(sums_of(m), sums);
+        }
         Ok(objectives)
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
+        self.gather(evidence)?;
         Ok(Mix::uniform(evidence.blocks, &vec![1.0; evidence.objectives()]))
     }
 

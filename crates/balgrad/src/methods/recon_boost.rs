@@ -13,9 +13,8 @@
 
 use candle_core::{Error, Result, Tensor};
 
-use super::{Entry, Method, Objective, Prediction};
-use crate::losses::{outcomes, per_sample, truth};
-use crate::{Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 const WEIGHT: Kind = Kind::Number { min: 0.0, max: 1e3 };
 const EPOCHS: Kind = Kind::Count { min: 1, max: 1_000_000 };
@@ -28,6 +27,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Sum,
+    targets: Targets::Classes,
     settings: &[
         Setting { name: "fit", default: "5", kind: WEIGHT, about: "weight w₁ of the labels" },
         Setting { name: "residual", default: "1", kind: WEIGHT, about: "weight w₂ of what the others explain" },
@@ -35,14 +35,13 @@ pub(super) static ENTRY: Entry = Entry {
         Setting { name: "stage", default: "1", kind: EPOCHS, about: "epochs of one modality's stage" },
         Setting { name: "rectify", default: "1", kind: EPOCHS, about: "epochs of rectification after each stage" },
     ],
-    build: |s| {
+    build: |_, s| {
         Box::new(ReconBoost {
             fit: s.number("fit"),
             residual: s.number("residual"),
             agreement: s.number("agreement"),
             stage: s.count("stage"),
             rectify: s.count("rectify"),
-            epoch: 0,
         })
     },
 };
@@ -53,7 +52,6 @@ struct ReconBoost {
     agreement: f64,
     stage: usize,
     rectify: usize,
-    epoch: usize,
 }
 
 fn summed<'a>(logits: impl Iterator<Item = &'a Tensor>) -> Result<Option<Tensor>> {
@@ -68,37 +66,33 @@ fn summed<'a>(logits: impl Iterator<Item = &'a Tensor>) -> Result<Option<Tensor>
 }
 
 impl ReconBoost {
-    fn boosting(&self, own: &Tensor, others: &Tensor, labels: &Labels) -> Result<Tensor> {
+    fn boosting(&self, own: &Tensor, others: &Tensor, target: &Target, clock: &Clock) -> Result<Tensor> {
         let others = others.detach();
-        let agreement = if self.epoch < self.stage { 0.0 } else { self.agreement };
-        let (log_p, weight) = truth(own, labels)?;
-        let explained = truth(&others, labels)?.0.exp()?.affine(-self.residual, self.fit)?;
+        let agreement = if clock.epoch < self.stage { 0.0 } else { self.agreement };
+        let (log_p, weight) = target.true_log_probability(own)?;
+        let explained = target.true_log_probability(&others)?.0.exp()?.affine(-self.residual, self.fit)?;
         let fit = (log_p * weight)?.mul(&explained)?.sum_all()?.neg()?;
-        let apart = outcomes(own, labels)?.into_iter().zip(outcomes(&others, labels)?);
+        let apart = target.log_probabilities(own)?.into_iter().zip(target.log_probabilities(&others)?);
         let apart = apart.map(|(p, q)| (p.exp()? - q.exp()?)?.sqr()).collect::<Result<Vec<_>>>()?;
-        fit + (per_sample(&apart, labels)?.mean_all()? * agreement)?
+        fit + (target.over_outcomes(&apart)?.mean_all()? * agreement)?
     }
 }
 
 impl Method for ReconBoost {
-    fn begin(&mut self, moment: &Moment) {
-        self.epoch = moment.epoch;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
         let round = self.stage + self.rectify;
-        let m = (self.epoch / round) % outputs.modalities().max(1);
+        let m = (clock.epoch / round) % outputs.modalities().max(1);
         let others = outputs.own.iter().enumerate().filter(|(n, _)| *n != m).map(|(_, z)| z);
         let others = summed(others)?;
-        if self.epoch % round < self.stage {
+        if clock.epoch % round < self.stage {
             // A single modality has no others to leave anything.
             let Some(others) = others else {
-                return Ok(vec![Objective::new("boosting", cross_entropy(&outputs.own[m], labels)?)]);
+                return Ok(Objective::new("boosting", target.nll(&outputs.own[m])?).into());
             };
-            return Ok(vec![Objective::new("boosting", self.boosting(&outputs.own[m], &others, labels)?)]);
+            return Ok(Objective::new("boosting", self.boosting(&outputs.own[m], &others, target, clock)?).into());
         }
         let all = summed(outputs.own.iter())?.ok_or_else(|| Error::Msg("there is no own head".into()))?;
-        Ok(vec![Objective::new("rectification", cross_entropy(&all, labels)?)])
+        Ok(Objective::new("rectification", target.nll(&all)?).into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

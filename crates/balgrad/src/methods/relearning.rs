@@ -7,12 +7,12 @@
 //!
 //! Deviations. Every 4 epochs, three times (paper: every 20, in longer runs). Clusters start from seeded samples far
 //! from each other; features are scaled to [−1, 1] as in public code. Multi-label: a sample's class is its first label.
-//! Needs `EpochSummary::survey` and a training loop that answers `Request::Relearn`.
+//! Needs `EpochSummary::probe` and a training loop that answers `Request::Relearn`.
 
 use candle_core::Result;
 
-use super::{Entry, Method, Objective, Prediction, Request};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Panel, Setting, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Request, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, SplitProbe, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "relearning",
@@ -22,6 +22,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B, and now and then a pass over the data",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[
         Setting {
             name: "every",
@@ -42,7 +43,7 @@ pub(super) static ENTRY: Entry = Entry {
             about: "how much a gap in purity makes forget, λ",
         },
     ],
-    build: |s| Box::new(Relearning { every: s.count("every"), times: s.count("times"), lambda: s.number("lambda") }),
+    build: |_, s| Box::new(Relearning { every: s.count("every"), times: s.count("times"), lambda: s.number("lambda") }),
 };
 
 /// Rounds of k-means.
@@ -104,7 +105,7 @@ fn k_means(rows: &[Vec<f32>], k: usize) -> Vec<usize> {
 }
 
 /// The part of samples whose class is the commonest of their cluster.
-fn purity(panel: &Panel, m: usize, classes: usize) -> Option<f64> {
+fn purity(panel: &SplitProbe, m: usize, classes: usize) -> Option<f64> {
     let rows = panel.embeddings.get(m).filter(|rows| !rows.is_empty() && rows.len() == panel.labels.len())?;
     let mut counts = vec![vec![0usize; classes]; classes];
     for (cluster, labels) in k_means(&scaled(rows), classes).into_iter().zip(&panel.labels) {
@@ -115,20 +116,20 @@ fn purity(panel: &Panel, m: usize, classes: usize) -> Option<f64> {
 }
 
 impl Method for Relearning {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        Ok(vec![Objective::new("task", target.nll(&outputs.fused)?)].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
         Ok(Mix::uniform(evidence.blocks, &[1.0]))
     }
 
-    fn surveys(&self, epoch: usize) -> bool {
+    fn probes(&self, epoch: usize) -> bool {
         epoch.is_multiple_of(self.every) && epoch / self.every <= self.times
     }
 
     fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
-        let Some(survey) = summary.survey.as_ref().filter(|_| self.surveys(summary.epoch)) else {
+        let Some(survey) = summary.probe.as_ref().filter(|_| self.probes(summary.epoch)) else {
             return Ok(Vec::new());
         };
         let labels = survey.train.labels.iter().chain(&survey.val.labels).flatten();
@@ -145,7 +146,7 @@ impl Method for Relearning {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::Survey;
+    use crate::Probe;
 
     /// Points around `corners`, a few each.
     fn points(corners: &[[f32; 2]], of: impl Fn(usize) -> usize) -> Vec<Vec<f32>> {
@@ -159,16 +160,16 @@ mod tests {
         // The first modality separates the classes on both splits, the second on the training split alone.
         let apart = points(&corners, |i| i % 4);
         let mixed = points(&corners, |i| i / 10);
-        let panel = |second: &Vec<Vec<f32>>| Panel {
+        let panel = |second: &Vec<Vec<f32>>| SplitProbe {
             labels: labels.clone(),
             embeddings: vec![apart.clone(), second.clone()],
             correct: Vec::new(),
         };
-        let survey = Survey { train: panel(&apart), val: panel(&mixed) };
+        let survey = Probe { train: panel(&apart), val: panel(&mixed) };
         assert_eq!(purity(&survey.train, 0, 4), Some(1.0));
         let mut method = Relearning { every: 2, times: 1, lambda: 3.0 };
-        assert!(method.surveys(2) && !method.surveys(1) && !method.surveys(4));
-        let summary = |epoch| EpochSummary { epoch, survey: Some(survey.clone()), ..EpochSummary::default() };
+        assert!(method.probes(2) && !method.probes(1) && !method.probes(4));
+        let summary = |epoch| EpochSummary { epoch, probe: Some(survey.clone()), ..EpochSummary::default() };
         let asked = method.epoch_ended(&summary(2)).unwrap();
         // Ten samples a cluster, whose classes go around: three of the commonest in each.
         let expected = [0.0, (3.0f64 * (1.0 - 0.3)).tanh()];

@@ -9,13 +9,13 @@
 //! Deviations. Right is as right as the best of all sets, and better than nothing: with one class a sample this is the
 //! paper's, and multi-label answers, right in part, have a meaning too. A public benchmark counts a right set as 1
 //! whatever its size, so that a modality which lacks nothing is shown again, and never clears its cache of results, so
-//! that every batch gets the first one's values. Needs `EpochSummary::survey` and a training loop that answers
+//! that every batch gets the first one's values. Needs `EpochSummary::probe` and a training loop that answers
 //! `Request::Rehearse`.
 
 use candle_core::Result;
 
-use super::{Entry, Method, Objective, Prediction, Rehearsal, Request};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Outputs, Panel, Setting, cross_entropy, shapley};
+use super::{Entry, Method, Objective, Objectives, Prediction, Rehearsal, Request, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, SplitProbe, Target, shapley};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "resampling",
@@ -25,13 +25,14 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "1F 1B, and each epoch 2^M passes over the data",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::Classes,
     settings: &[Setting {
         name: "warm_up",
         default: "5",
         kind: Kind::Count { min: 1, max: 1_000_000 },
         about: "epochs before the first valuation",
     }],
-    build: |s| Box::new(Resampling { warm_up: s.count("warm_up") }),
+    build: |_, s| Box::new(Resampling { warm_up: s.count("warm_up") }),
 };
 
 struct Resampling {
@@ -39,7 +40,7 @@ struct Resampling {
 }
 
 /// Which samples are shown again, and how.
-fn rehearsals(panel: &Panel) -> Vec<Rehearsal> {
+fn rehearsals(panel: &SplitProbe) -> Vec<Rehearsal> {
     let mut again = Vec::new();
     let samples = panel.correct.iter().map(Vec::len).min().unwrap_or(0);
     if !panel.correct.len().is_power_of_two() {
@@ -65,20 +66,20 @@ fn rehearsals(panel: &Panel) -> Vec<Rehearsal> {
 }
 
 impl Method for Resampling {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        Ok(vec![Objective::new("task", cross_entropy(&outputs.fused, labels)?)])
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
+        Ok(vec![Objective::new("task", target.nll(&outputs.fused)?)].into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {
         Ok(Mix::uniform(evidence.blocks, &[1.0]))
     }
 
-    fn surveys(&self, epoch: usize) -> bool {
+    fn probes(&self, epoch: usize) -> bool {
         epoch >= self.warm_up
     }
 
     fn epoch_ended(&mut self, summary: &EpochSummary) -> Result<Vec<Request>> {
-        let survey = summary.survey.as_ref().filter(|_| self.surveys(summary.epoch));
+        let survey = summary.probe.as_ref().filter(|_| self.probes(summary.epoch));
         Ok(survey.map(|survey| Request::Rehearse(rehearsals(&survey.train))).into_iter().collect())
     }
 }
@@ -104,7 +105,7 @@ mod tests {
             ([0.5, 0.9, 0.7, 0.9], [0, 1]), // the second knows less
         ];
         let correct = (0..4).map(|set| cases.iter().map(|(right, _)| right[set]).collect()).collect();
-        let again = rehearsals(&Panel { correct, ..Panel::default() });
+        let again = rehearsals(&SplitProbe { correct, ..SplitProbe::default() });
         for (sample, (right, copies)) in cases.iter().enumerate() {
             let times = [0, 1].map(|shown| again.iter().filter(|r| **r == Rehearsal { sample, shown }).count());
             assert_eq!(times, *copies, "{right:?}");

@@ -5,10 +5,13 @@
 
 use rand_distr::{Distribution, StandardNormal};
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
 use super::dwa::softmax;
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "rlw",
@@ -16,7 +19,7 @@ pub(super) static ENTRY: Entry = Entry {
     paper: "Lin et al., TMLR 2022",
     when: "as a control: a weighting that does not beat it does not weigh",
     cost: "1F 1B",
-    build: |_| Box::new(Aggregated(Rlw)),
+    build: |_, _| Box::new(Aggregated(Rlw)),
     ..entry()
 };
 
@@ -25,10 +28,10 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct Rlw;
 
 impl Aggregator for Rlw {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        let mut rng = round.rng();
-        let normal: Vec<f64> = (0..round.objectives()).map(|_| StandardNormal.sample(&mut rng)).collect();
-        softmax(&normal, 1.0)
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        let mut rng = evidence.clock.rng(b"");
+        let normal: Vec<f64> = (0..evidence.objectives()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Ok(softmax(&normal, 1.0))
     }
 
     fn needs_gram(&self) -> bool {

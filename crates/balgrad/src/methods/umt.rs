@@ -9,8 +9,8 @@
 
 use candle_core::{Error, Result};
 
-use super::{Entry, Method, Needs, Objective, Prediction, Request};
-use crate::{EpochSummary, Evidence, Kind, Labels, Mix, Moment, Outputs, Setting, cross_entropy};
+use super::{Entry, Method, Needs, Objective, Objectives, Prediction, Request, Targets};
+use crate::{Clock, EpochSummary, Evidence, Kind, Mix, Outputs, Setting, Target};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "umt",
@@ -20,6 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     cost: "2F 1B, after as many epochs of teachers",
     trains_heads: false,
     prediction: Prediction::Fused,
+    targets: Targets::All,
     settings: &[
         Setting {
             name: "lambda",
@@ -34,13 +35,12 @@ pub(super) static ENTRY: Entry = Entry {
             about: "epochs that the teachers are trained for, before the run's own",
         },
     ],
-    build: |s| Box::new(Umt { lambda: s.number("lambda"), teachers: s.count("teacher_epochs"), epoch: 0 }),
+    build: |_, s| Box::new(Umt { lambda: s.number("lambda"), teachers: s.count("teacher_epochs") }),
 };
 
 struct Umt {
     lambda: f64,
     teachers: usize,
-    epoch: usize,
 }
 
 impl Method for Umt {
@@ -48,14 +48,10 @@ impl Method for Umt {
         Needs { prelude: self.teachers, ..Needs::default() }
     }
 
-    fn begin(&mut self, moment: &Moment) {
-        self.epoch = moment.epoch;
-    }
-
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
-        if self.epoch < self.teachers {
-            let own = outputs.own.iter().map(|z| cross_entropy(z, labels)).collect::<Result<_>>()?;
-            return Ok(vec![Objective::sum("teachers", own)?]);
+    fn objectives(&self, outputs: &Outputs, target: &Target, clock: &Clock) -> Result<Objectives> {
+        if clock.epoch < self.teachers {
+            let own = outputs.own.iter().map(|z| target.nll(z)).collect::<Result<_>>()?;
+            return Ok(Objective::sum("teachers", own)?.own().into());
         }
         let teacher = outputs.teacher.as_ref().filter(|t| t.len() == outputs.embeddings.len());
         let Some(teacher) = teacher else {
@@ -63,9 +59,10 @@ impl Method for Umt {
         };
         let parts = outputs.embeddings.iter().zip(teacher).map(|(f, t)| (f - t.detach())?.sqr()?.mean_all());
         Ok(vec![
-            Objective::new("task", cross_entropy(&outputs.fused, labels)?),
+            Objective::new("task", target.nll(&outputs.fused)?),
             Objective::sum("distillation", parts.collect::<Result<_>>()?)?,
-        ])
+        ]
+        .into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

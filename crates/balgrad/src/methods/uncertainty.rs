@@ -6,10 +6,12 @@
 //! Deviations. The log-variances are learnt by plain gradient descent with a rate of their own, not by the model's
 //! optimiser, and kept within ±5.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
-use crate::aggregate::{Aggregator, Round};
-use crate::{Kind, Setting, State};
+use crate::aggregate::Aggregator;
+use crate::{Evidence, Kind, Setting, State};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "uncertainty",
@@ -23,7 +25,7 @@ pub(super) static ENTRY: Entry = Entry {
         kind: Kind::Number { min: 0.0, max: 1.0 },
         about: "learning rate η of the log-variances",
     }],
-    build: |s| Box::new(Aggregated(Uncertainty::new(s.number("rate")))),
+    build: |_, s| Box::new(Aggregated(Uncertainty::new(s.number("rate")))),
     ..entry()
 };
 
@@ -43,16 +45,16 @@ impl Uncertainty {
 }
 
 impl Aggregator for Uncertainty {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        self.log_variances.resize(round.objectives(), 0.0);
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        self.log_variances.resize(evidence.objectives(), 0.0);
         let weights: Vec<f64> = self.log_variances.iter().map(|s| (-s).exp()).collect();
-        for (s, (w, l)) in self.log_variances.iter_mut().zip(weights.iter().zip(round.losses)) {
+        for (s, (w, l)) in self.log_variances.iter_mut().zip(weights.iter().zip(evidence.losses)) {
             let slope = 0.5 - w * l;
             if slope.is_finite() {
                 *s = (*s - self.rate * slope).clamp(-5.0, 5.0);
             }
         }
-        weights
+        Ok(weights)
     }
 
     fn needs_gram(&self) -> bool {
@@ -67,7 +69,8 @@ impl Aggregator for Uncertainty {
         State::from([("uncertainty.log_variances".into(), self.log_variances.clone())])
     }
 
-    fn restore(&mut self, state: &State) {
+    fn restore(&mut self, state: &State) -> Result<()> {
         self.log_variances = state.get("uncertainty.log_variances").cloned().unwrap_or_default();
+        Ok(())
     }
 }

@@ -6,8 +6,8 @@
 
 use candle_core::{Error, Result};
 
-use super::{Entry, Method, Objective, Prediction};
-use crate::{Evidence, Labels, Mix, Outputs, cross_entropy};
+use super::{Entry, Method, Objective, Objectives, Prediction, Targets};
+use crate::{Clock, Evidence, Mix, Outputs, Target};
 
 pub(super) static IMAGE: Entry = Entry {
     name: "image-only",
@@ -17,8 +17,9 @@ pub(super) static IMAGE: Entry = Entry {
     cost: "1F 1B",
     trains_heads: true,
     prediction: Prediction::Own(0),
+    targets: Targets::All,
     settings: &[],
-    build: |_| Box::new(Unimodal(Some(0))),
+    build: |entry, _| Box::new(Unimodal(own(entry))),
 };
 
 pub(super) static TEXT: Entry = Entry {
@@ -26,7 +27,6 @@ pub(super) static TEXT: Entry = Entry {
     about: "the text's own head alone: the ceiling of that modality",
     when: "to know the ceiling of the second modality",
     prediction: Prediction::Own(1),
-    build: |_| Box::new(Unimodal(Some(1))),
     ..IMAGE
 };
 
@@ -35,23 +35,39 @@ pub(super) static LATE: Entry = Entry {
     about: "own heads trained apart, their probabilities averaged",
     when: "first, and always as a reference: on little data a fused head seldom beats it, and a missing modality hurts it least",
     prediction: Prediction::Average,
-    build: |_| Box::new(Unimodal(None)),
+    build: |entry, _| Box::new(Unimodal(own(entry))),
     ..IMAGE
 };
+
+/// The reference that trains modality `m` alone, by its own head.
+pub fn modality_only(m: usize) -> Entry {
+    Entry {
+        name: "modality-only",
+        about: "one modality's own head alone: its ceiling",
+        prediction: Prediction::Own(m),
+        ..IMAGE
+    }
+}
+
+/// The modality that an entry predicts by.
+fn own(entry: &Entry) -> Option<usize> {
+    if let Prediction::Own(m) = entry.prediction { Some(m) } else { None }
+}
 
 /// The modality that learns; all of them if there is none.
 struct Unimodal(Option<usize>);
 
 impl Method for Unimodal {
-    fn objectives(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Vec<Objective>> {
+    fn objectives(&self, outputs: &Outputs, target: &Target, _: &Clock) -> Result<Objectives> {
         let one = |m: usize| {
             let own = outputs.own.get(m).ok_or_else(|| Error::Msg(format!("there is no modality {m}")))?;
-            cross_entropy(own, labels)
+            target.nll(own)
         };
-        Ok(vec![match self.0 {
+        Ok(match self.0 {
             Some(m) => Objective::new("uni", one(m)?),
-            None => Objective::sum("uni", (0..outputs.modalities()).map(one).collect::<Result<_>>()?)?,
-        }])
+            None => Objective::sum("uni", (0..outputs.modalities()).map(one).collect::<Result<_>>()?)?.own(),
+        }
+        .into())
     }
 
     fn mix(&mut self, evidence: &Evidence<'_>) -> Result<Mix> {

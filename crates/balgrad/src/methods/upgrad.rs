@@ -6,17 +6,20 @@
 //! with `v` the minimum of `vᵀGv` over `v ≥ e_i`: a quadratic programme of size `k`, solved by an active set. No
 //! deviations.
 
+use candle_core::Result;
+
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
 use super::dualproj;
-use crate::aggregate::{Aggregator, Round};
+use crate::Evidence;
+use crate::aggregate::Aggregator;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "upgrad",
     about: "projects each gradient to where no objective loses, and averages",
     paper: "Quinton & Rey 2024",
     when: "as the first choice among the aggregators: no objective loses to first order, and without conflict it is the mean",
-    build: |_| Box::new(Aggregated(UpGrad)),
+    build: |_, _| Box::new(Aggregated(UpGrad)),
     ..entry()
 };
 
@@ -25,8 +28,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub struct UpGrad;
 
 impl Aggregator for UpGrad {
-    fn weights(&mut self, round: &Round<'_>) -> Vec<f64> {
-        weights(round.gram, round.objectives())
+    fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
+        Ok(weights(evidence.shared_gram()?, evidence.objectives()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Draft, Found, Layout, Picture};
+use super::{Answer, Draft, Found, Layout, Part, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -99,9 +99,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             draft.found.push(Found {
                 place,
                 id: id.trim().to_owned(),
-                image: icon.map(|path| Picture::Path(path.display().to_string())),
-                text: Some(text.join(" ")),
-                labels,
+                parts: image_and_text(icon.map(|path| Part::Path(path.display().to_string())), Some(text.join(" "))),
+                answer: Answer::Classes(labels),
                 split: None,
                 group: None,
             });

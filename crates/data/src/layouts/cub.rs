@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::{Draft, Found, Layout, Picture, text_of};
+use super::{Answer, Draft, Found, Layout, Part, image_and_text, text_of};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -52,9 +52,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         draft.found.push(Found {
             place,
             id: id.to_owned(),
-            image: Some(Picture::Path(inner.join("images").join(image).display().to_string())),
-            text,
-            labels: vec![names.get(class).unwrap_or(class).clone()],
+            parts: image_and_text(Some(Part::Path(inner.join("images").join(image).display().to_string())), text),
+            answer: Answer::Classes(vec![names.get(class).unwrap_or(class).clone()]),
             split: Some(if train == "1" { Split::Train } else { Split::Test }),
             group: None,
         });

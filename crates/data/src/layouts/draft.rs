@@ -5,17 +5,40 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Sieve, escapes};
+use crate::modalities::{image, text};
 use crate::seed::stable_hash;
-use crate::{DataError, Dataset, ImageSource, ReadOptions, Sample, Split, Task};
+use crate::{DataError, Dataset, Modality, ReadOptions, Sample, Source, Split, Target, Task};
 
-/// An image as a layout names it.
-pub(crate) enum Picture {
+/// What a layout has of one modality of a sample.
+pub(crate) enum Part {
     /// A path below the data folder, as written there.
     Path(String),
     /// Bytes that stand in the layout's own file.
     Bytes(Vec<u8>),
-    /// A part of a file of images.
+    /// A range of the bytes of a file that holds many.
     Packed { file: Arc<PathBuf>, offset: u64, len: u64 },
+    /// The content itself.
+    Text(String),
+}
+
+/// The parts of a sample that has an image and a text, or lacks either.
+pub(crate) fn image_and_text(image: Option<Part>, text: Option<String>) -> Vec<(&'static Modality, Part)> {
+    let image = image.map(|image| (&image::MODALITY, image));
+    image.into_iter().chain(text.map(|text| (&text::MODALITY, Part::Text(text)))).collect()
+}
+
+/// The true answer as a layout names it.
+pub(crate) enum Answer {
+    /// Names of classes.
+    Classes(Vec<String>),
+    /// Numbers.
+    Values(Vec<f32>),
+}
+
+impl Answer {
+    fn classes(&self) -> &[String] {
+        if let Self::Classes(names) = self { names } else { &[] }
+    }
 }
 
 /// A sample as a layout finds it, before anything is known of the others.
@@ -23,9 +46,8 @@ pub(crate) struct Found {
     /// File and line, for reports.
     pub(crate) place: String,
     pub(crate) id: String,
-    pub(crate) image: Option<Picture>,
-    pub(crate) text: Option<String>,
-    pub(crate) labels: Vec<String>,
+    pub(crate) parts: Vec<(&'static Modality, Part)>,
+    pub(crate) answer: Answer,
     /// `None` where the layout leaves the split to us.
     pub(crate) split: Option<Split>,
     pub(crate) group: Option<String>,
@@ -36,6 +58,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) name: String,
     pub(crate) layout: &'static str,
+    /// What samples are seen by, in the order of a model's towers.
+    pub(crate) modalities: Vec<&'static Modality>,
     /// `None`: multi-label if a sample has another number of labels than one, else by the number of classes.
     pub(crate) task: Option<Task>,
     /// `None`: the labels of the training split, in order of name.
@@ -45,25 +69,25 @@ pub(crate) struct Draft<'a> {
     pub(crate) notes: Vec<String>,
     pub(crate) licence: Option<String>,
     pub(crate) show_samples: bool,
-    pub(crate) metric: Option<&'static str>,
+    pub(crate) metric: Option<String>,
     /// How many samples to hold out for validation and for testing where the layout brings no such split.
     pub(crate) held_out: HeldOut,
 }
 
-/// Parts of the data that become a split which the layout does not bring.
+/// Fractions of the data that become a split which the layout does not bring.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeldOut {
     /// The most samples of the training split that become the validation split.
     pub(crate) val: usize,
-    /// The most, as a part of the training split.
-    pub(crate) val_part: f64,
-    /// The part of samples without any split that becomes the test split.
-    pub(crate) test_part: f64,
+    /// The most, as a fraction of the training split.
+    pub(crate) val_fraction: f64,
+    /// The fraction of samples without any split that becomes the test split.
+    pub(crate) test_fraction: f64,
 }
 
 impl Default for HeldOut {
     fn default() -> Self {
-        Self { val: usize::MAX, val_part: 0.15, test_part: 0.2 }
+        Self { val: usize::MAX, val_fraction: 0.15, test_fraction: 0.2 }
     }
 }
 
@@ -75,6 +99,7 @@ impl<'a> Draft<'a> {
             folder,
             name,
             layout,
+            modalities: vec![&image::MODALITY, &text::MODALITY],
             task: None,
             classes: None,
             found: Vec::new(),
@@ -84,6 +109,16 @@ impl<'a> Draft<'a> {
             show_samples: false,
             metric: None,
             held_out: HeldOut::default(),
+        }
+    }
+
+    /// In the order of `known`: the modalities that a sample has. Image and text stay while there would be fewer than two, since
+    /// there is nothing to balance then.
+    pub(crate) fn keep_used_modalities(&mut self, known: &[&'static Modality]) {
+        let used = |m: &&'static Modality| self.found.iter().any(|f| f.parts.iter().any(|(of, _)| of == m));
+        let kept: Vec<_> = known.iter().copied().filter(|m| used(m)).collect();
+        if kept.len() >= 2 {
+            self.modalities = kept;
         }
     }
 
@@ -98,18 +133,31 @@ impl<'a> Draft<'a> {
             return Err(DataError::invalid(place, format!("no sample could be read{first}")));
         }
         self.make_splits(split_seed);
-        let classes = self.classes.take().unwrap_or_else(|| self.seen_classes());
-        let task = self.task.unwrap_or_else(|| self.task_for(classes.len()));
-        if classes.len() < 2 || task == Task::Binary && classes.len() != 2 {
+        let values = self.found.iter().any(|f| matches!(f.answer, Answer::Values(_)));
+        let (task, classes) = match (self.task, self.classes.take()) {
+            (Some(Task::Regression), names) => (Task::Regression, self.value_names(names)?),
+            (None, names) if values => (Task::Regression, self.value_names(names)?),
+            (task, classes) => {
+                let classes = classes.unwrap_or_else(|| self.seen_classes());
+                (task.unwrap_or_else(|| self.task_for(classes.len())), classes)
+            }
+        };
+        if task != Task::Regression && (classes.len() < 2 || task == Task::Binary && classes.len() != 2) {
             let needs = if task == Task::Binary { "two" } else { "two or more" };
             let what = format!("found {} class(es); a {} task needs {needs}", classes.len(), task.name());
             return Err(DataError::invalid(place, what));
         }
-        let index: HashMap<&str, u32> = classes.iter().zip(0..).map(|(c, i)| (c.as_str(), i)).collect();
+        let classifier = Classifier {
+            index: classes.iter().zip(0..).map(|(c, i)| (c.as_str(), i)).collect(),
+            classes: &classes,
+            task,
+            modalities: &self.modalities,
+            folder: self.folder,
+        };
         let mut samples = Vec::with_capacity(self.found.len());
         for found in self.found {
             let place = found.place.clone();
-            match sample(self.folder, found, &index, &classes, task, &mut self.sieve) {
+            match classifier.sample(found, &mut self.sieve) {
                 Ok(sample) => samples.push(sample),
                 Err(what) => self.sieve.bad(place, what)?,
             }
@@ -118,6 +166,7 @@ impl<'a> Draft<'a> {
             name: self.name,
             layout: self.layout,
             task,
+            modalities: self.modalities,
             classes,
             samples,
             problems: self.sieve.problems,
@@ -132,21 +181,22 @@ impl<'a> Draft<'a> {
     fn make_splits(&mut self, seed: u64) {
         let whole = self.found.iter().all(|f| f.split.is_none());
         if whole {
-            let taken = self.hold_out(|f| f.split.is_none(), self.held_out.test_part, usize::MAX, seed, Split::Test);
+            let taken =
+                self.hold_out(|f| f.split.is_none(), self.held_out.test_fraction, usize::MAX, seed, Split::Test);
             self.notes.push(format!("the data has no splits: {taken} samples held out as test, by class, seed {seed}"));
         }
         for found in self.found.iter_mut().filter(|f| f.split.is_none()) {
             found.split = Some(Split::Train);
         }
         if !self.found.iter().any(|f| f.split == Some(Split::Val)) {
-            let HeldOut { val, val_part, .. } = self.held_out;
-            let taken = self.hold_out(|f| f.split == Some(Split::Train), val_part, val, seed, Split::Val);
+            let HeldOut { val, val_fraction, .. } = self.held_out;
+            let taken = self.hold_out(|f| f.split == Some(Split::Train), val_fraction, val, seed, Split::Val);
             self.notes.push(format!("no validation split: {taken} samples held out of train, by class, seed {seed}"));
         }
     }
 
-    /// Moves a part of some samples, `most` at most, to a split; returns how many.
-    fn hold_out(&mut self, from: impl Fn(&Found) -> bool, part: f64, most: usize, seed: u64, to: Split) -> usize {
+    /// Moves a fraction of some samples, `most` at most, to a split; returns how many.
+    fn hold_out(&mut self, from: impl Fn(&Found) -> bool, fraction: f64, most: usize, seed: u64, to: Split) -> usize {
         // A group counts under the class of its first sample.
         let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let candidates = self.found.iter().filter(|f| from(f)).count();
@@ -155,14 +205,14 @@ impl<'a> Draft<'a> {
         }
         let mut classes: BTreeMap<&str, BTreeMap<u64, Vec<usize>>> = BTreeMap::new();
         for (unit, members) in units {
-            let class = self.found[members[0]].labels.first().map_or("", String::as_str);
+            let class = self.found[members[0]].answer.classes().first().map_or("", String::as_str);
             let order = stable_hash(&[&seed.to_le_bytes(), to.name().as_bytes(), unit.as_bytes()]);
             classes.entry(class).or_default().entry(order).or_default().extend(members);
         }
-        let part = part.min(most as f64 / candidates.max(1) as f64);
+        let fraction = fraction.min(most as f64 / candidates.max(1) as f64);
         let mut taken = Vec::new();
         for units in classes.into_values() {
-            let target = (part * units.values().map(Vec::len).sum::<usize>() as f64).round() as usize;
+            let target = (fraction * units.values().map(Vec::len).sum::<usize>() as f64).round() as usize;
             let before = taken.len();
             for unit in units.into_values() {
                 if taken.len() - before >= target {
@@ -175,14 +225,28 @@ impl<'a> Draft<'a> {
         taken.len()
     }
 
+    /// Names of a regression's numbers: those given, or `value`, or `value 1`, `value 2`, ….
+    fn value_names(&self, given: Option<Vec<String>>) -> Result<Vec<String>, DataError> {
+        if let Some(names) = given {
+            return Ok(names);
+        }
+        let count =
+            self.found.iter().find_map(|f| if let Answer::Values(v) = &f.answer { Some(v.len()) } else { None });
+        match count {
+            None | Some(0) => Err(DataError::invalid(self.folder.display().to_string(), "a regression needs numbers")),
+            Some(1) => Ok(vec!["value".to_owned()]),
+            Some(count) => Ok((1..=count).map(|i| format!("value {i}")).collect()),
+        }
+    }
+
     fn seen_classes(&self) -> Vec<String> {
         let train = self.found.iter().filter(|f| f.split == Some(Split::Train));
-        let set: BTreeSet<&String> = train.flat_map(|f| &f.labels).collect();
+        let set: BTreeSet<&String> = train.flat_map(|f| f.answer.classes()).collect();
         set.into_iter().cloned().collect()
     }
 
     fn task_for(&self, classes: usize) -> Task {
-        if self.found.iter().any(|f| f.labels.len() > 1) {
+        if self.found.iter().any(|f| f.answer.classes().len() > 1) {
             Task::MultiLabel
         } else if classes == 2 {
             Task::Binary
@@ -192,43 +256,80 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn sample(
-    folder: &Path,
-    found: Found,
-    index: &HashMap<&str, u32>,
-    classes: &[String],
+/// Turns what was found into samples, once classes and task are settled.
+struct Classifier<'a> {
+    index: HashMap<&'a str, u32>,
+    classes: &'a [String],
     task: Task,
-    sieve: &mut Sieve,
-) -> Result<Sample, String> {
-    if task != Task::MultiLabel && found.labels.len() != 1 {
-        return Err(format!("{} labels; a {} sample has one", found.labels.len(), task.name()));
-    }
-    let class = |name: &String| {
-        index.get(name.as_str()).copied().ok_or_else(|| {
-            let near = crate::error::nearest(name, classes.iter().map(String::as_str));
-            format!("unknown label `{name}`; did you mean `{near}`? (classes are those of the training split, or those that the data set names)")
-        })
-    };
-    let mut labels = found.labels.iter().map(class).collect::<Result<Vec<u32>, _>>()?;
-    labels.sort_unstable();
-    labels.dedup();
-    let image = found.image.map(|picture| source(folder, picture)).transpose()?;
-    let text = found.text.filter(|t| !t.trim().is_empty());
-    if image.is_none() && text.is_none() {
-        return Err("neither image nor text".to_owned());
-    }
-    if !sieve.is_new(&found.id) {
-        return Err(format!("the id `{}` was seen before", found.id));
-    }
-    let split = found.split.unwrap_or(Split::Train);
-    Ok(Sample { id: found.id, image, text, labels, split, group: found.group })
+    modalities: &'a [&'static Modality],
+    folder: &'a Path,
 }
 
-fn source(folder: &Path, picture: Picture) -> Result<ImageSource, String> {
-    let path = match picture {
-        Picture::Bytes(bytes) => return Ok(ImageSource::Bytes(bytes.into())),
-        Picture::Packed { file, offset, len } => return Ok(ImageSource::Packed { file, offset, len }),
-        Picture::Path(path) => path,
+impl Classifier<'_> {
+    fn sample(&self, found: Found, sieve: &mut Sieve) -> Result<Sample, String> {
+        let target = self.target(&found.answer)?;
+        let mut parts: Vec<Option<Source>> = vec![None; self.modalities.len()];
+        for (modality, part) in found.parts {
+            let Some(m) = self.modalities.iter().position(|known| *known == modality) else { continue };
+            parts[m] = source(self.folder, modality, part)?;
+        }
+        if parts.iter().all(Option::is_none) {
+            return Err(nothing(self.modalities));
+        }
+        if !sieve.is_new(&found.id) {
+            return Err(format!("the id `{}` was seen before", found.id));
+        }
+        let split = found.split.unwrap_or(Split::Train);
+        Ok(Sample { id: found.id, parts, target, split, group: found.group })
+    }
+
+    fn target(&self, answer: &Answer) -> Result<Target, String> {
+        let task = self.task.name();
+        let names = match answer {
+            Answer::Values(values) if self.task == Task::Regression => {
+                if values.len() != self.classes.len() || values.iter().any(|v| !v.is_finite()) {
+                    return Err(format!("expected {} finite number(s), found {values:?}", self.classes.len()));
+                }
+                return Ok(Target::Value(values.clone()));
+            }
+            Answer::Classes(names) if self.task != Task::Regression => names,
+            Answer::Values(_) => return Err(format!("numbers; a {task} sample has class names")),
+            Answer::Classes(_) => return Err("class names; a regression sample has numbers".to_owned()),
+        };
+        let class = |name: &String| {
+            self.index.get(name.as_str()).copied().ok_or_else(|| {
+                let near = crate::error::nearest(name, self.classes.iter().map(String::as_str));
+                format!("unknown label `{name}`; did you mean `{near}`? (classes are those of the training split, or those that the data set names)")
+            })
+        };
+        if self.task == Task::MultiLabel {
+            let mut labels = names.iter().map(class).collect::<Result<Vec<u32>, _>>()?;
+            labels.sort_unstable();
+            labels.dedup();
+            return Ok(Target::Labels(labels));
+        }
+        match names.as_slice() {
+            [name] => class(name).map(Target::Class),
+            names => Err(format!("{} labels; a {task} sample has one", names.len())),
+        }
+    }
+}
+
+/// What is said of a sample without any modality.
+fn nothing(modalities: &[&Modality]) -> String {
+    match modalities {
+        [a, b] => format!("neither {} nor {}", a.name, b.name),
+        all => format!("none of {}", all.iter().map(|m| m.name).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Where a part is; `None` for an empty text.
+fn source(folder: &Path, modality: &Modality, part: Part) -> Result<Option<Source>, String> {
+    let path = match part {
+        Part::Text(text) => return Ok(Some(text).filter(|t| !t.trim().is_empty()).map(Source::Text)),
+        Part::Bytes(bytes) => return Ok(Some(Source::Bytes(bytes.into()))),
+        Part::Packed { file, offset, len } => return Ok(Some(Source::Packed { file, offset, len })),
+        Part::Path(path) => path,
     };
     let path = Path::new(&path);
     if let Some(why) = escapes(folder, path) {
@@ -236,8 +337,8 @@ fn source(folder: &Path, picture: Picture) -> Result<ImageSource, String> {
     }
     let full: PathBuf = folder.join(path);
     if full.is_file() {
-        Ok(ImageSource::File(full))
+        Ok(Some(Source::File(full)))
     } else {
-        Err(format!("the image `{}` does not exist", path.display()))
+        Err(format!("the {} `{}` does not exist", modality.name, path.display()))
     }
 }

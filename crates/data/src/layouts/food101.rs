@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Draft, Found, HeldOut, Layout, Picture, csv_rows, json_lines};
+use super::{Answer, Draft, Found, HeldOut, Layout, Part, csv_rows, image_and_text, json_lines};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -52,9 +52,9 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
                 continue;
             }
             for (place, line) in json_lines::<Line>(&path, &mut draft.sieve)? {
-                let image = line.img.map(Picture::Path);
-                let (id, labels) = (line.id, vec![line.label]);
-                draft.found.push(Found { place, id, image, text: line.text, labels, split: Some(split), group: None });
+                let parts = image_and_text(line.img.map(Part::Path), line.text);
+                let (id, answer) = (line.id, Answer::Classes(vec![line.label]));
+                draft.found.push(Found { place, id, parts, answer, split: Some(split), group: None });
             }
         }
         return draft.finish(options.split_seed);
@@ -78,9 +78,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             draft.found.push(Found {
                 place,
                 id: format!("{name}/{stem}"),
-                image: Some(Picture::Path(image)),
-                text: Some(text.clone()),
-                labels: vec![label.clone()],
+                parts: image_and_text(Some(Part::Path(image)), Some(text.clone())),
+                answer: Answer::Classes(vec![label.clone()]),
                 split: Some(split),
                 group: None,
             });

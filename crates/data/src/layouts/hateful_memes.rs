@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Draft, Found, Layout, Picture, json_lines};
+use super::{Answer, Draft, Found, Layout, Part, image_and_text, json_lines};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -66,9 +66,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             draft.found.push(Found {
                 place,
                 id: line.id.as_str().map_or_else(|| line.id.to_string(), str::to_owned),
-                image: line.img.map(Picture::Path),
-                text: line.text,
-                labels: vec![class.to_owned()],
+                parts: image_and_text(line.img.map(Part::Path), line.text),
+                answer: Answer::Classes(vec![class.to_owned()]),
                 split: Some(split),
                 group: None,
             });

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Draft, Found, Layout, Picture, csv_rows};
+use super::{Answer, Draft, Found, Layout, Part, csv_rows, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -45,9 +45,11 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         draft.found.push(Found {
             place,
             id: fields[name].clone(),
-            image: Some(Picture::Path(format!("images/{}", fields[name]))),
-            text: texts.iter().map(|&i| &fields[i]).find(|t| !t.trim().is_empty()).cloned(),
-            labels: vec![label],
+            parts: image_and_text(
+                Some(Part::Path(format!("images/{}", fields[name]))),
+                texts.iter().map(|&i| &fields[i]).find(|t| !t.trim().is_empty()).cloned(),
+            ),
+            answer: Answer::Classes(vec![label]),
             split: None,
             group: None,
         });

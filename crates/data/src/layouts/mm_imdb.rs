@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Draft, Found, Layout, Picture, text_of};
+use super::{Answer, Draft, Found, Layout, Part, image_and_text, text_of};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -136,8 +136,9 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             let endings = ["jpeg", "jpg", "png"];
             let image = endings.iter().map(|e| format!("{pictures}/{id}.{e}")).find(|p| folder.join(p).is_file());
             let image = image.unwrap_or_else(|| format!("{pictures}/{id}.jpeg"));
-            let (image, text) = (Some(Picture::Path(image)), film.plot.one(options.first_plot));
-            draft.found.push(Found { place, id, image, text, labels, split: Some(split), group: None });
+            let parts = image_and_text(Some(Part::Path(image)), film.plot.one(options.first_plot));
+            let answer = Answer::Classes(labels);
+            draft.found.push(Found { place, id, parts, answer, split: Some(split), group: None });
         }
     }
     if dropped > 0 {

@@ -12,7 +12,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
 use super::unpacked::{Unpacked, Unpacking};
-use super::{Draft, Found, Layout, Picture};
+use super::{Answer, Draft, Found, Layout, Part, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 
 pub(super) static LAYOUT: Layout = Layout {
@@ -116,9 +116,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             draft.found.push(Found {
                 place,
                 id: word(field(&Some("id".to_owned()))).unwrap_or_else(|| format!("{stem}/{number}")),
-                image: shown,
-                text: word(field(&text)),
-                labels,
+                parts: image_and_text(shown, word(field(&text))),
+                answer: Answer::Classes(labels),
                 split: split_of(&path),
                 group: None,
             });
@@ -157,10 +156,10 @@ fn number(field: &Field) -> Option<i64> {
 }
 
 /// An image column: bytes, else a path relative to the data folder.
-fn picture(field: &Field) -> Option<Picture> {
+fn picture(field: &Field) -> Option<Part> {
     match field {
-        Field::Bytes(bytes) => Some(Picture::Bytes(bytes.data().to_vec())),
-        Field::Str(path) => Some(Picture::Path(path.clone())),
+        Field::Bytes(bytes) => Some(Part::Bytes(bytes.data().to_vec())),
+        Field::Str(path) => Some(Part::Path(path.clone())),
         Field::Group(group) => {
             self::field(group, "bytes").and_then(picture).or_else(|| self::field(group, "path").and_then(picture))
         }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Picture;
+use super::Part;
 use crate::dataset::stamp;
 use crate::{DataError, stable_hash};
 
@@ -51,19 +51,19 @@ impl Unpacked {
     }
 
     /// What a row has.
-    pub(super) fn picture(&self, row: usize) -> Option<Picture> {
+    pub(super) fn picture(&self, row: usize) -> Option<Part> {
         let (kind, place) = self.index.get(row * ENTRY..(row + 1) * ENTRY)?.split_first()?;
         let (offset, len) = place.split_at(8);
         let number = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
         let (offset, len) = (number(offset)?, number(len)?);
         match KINDS.iter().position(|k| k == kind)? {
-            1 => Some(Picture::Packed { file: Arc::clone(&self.file), offset, len }),
+            1 => Some(Part::Packed { file: Arc::clone(&self.file), offset, len }),
             2 => {
                 let mut file = File::open(self.file.as_path()).ok()?;
                 let mut path = String::new();
                 file.seek(SeekFrom::Start(offset)).ok()?;
                 file.take(len).read_to_string(&mut path).ok()?;
-                Some(Picture::Path(path))
+                Some(Part::Path(path))
             }
             _ => None,
         }
@@ -92,11 +92,11 @@ impl Unpacking {
     }
 
     /// Takes what the next row has, and says where it is found from now on.
-    pub(super) fn keep(&mut self, picture: Option<Picture>) -> Result<Option<Picture>, DataError> {
+    pub(super) fn keep(&mut self, picture: Option<Part>) -> Result<Option<Part>, DataError> {
         let (kind, bytes) = match &picture {
-            None | Some(Picture::Packed { .. }) => (KINDS[0], &[][..]),
-            Some(Picture::Bytes(bytes)) => (KINDS[1], bytes.as_slice()),
-            Some(Picture::Path(path)) => (KINDS[2], path.as_bytes()),
+            None | Some(Part::Packed { .. } | Part::Text(_)) => (KINDS[0], &[][..]),
+            Some(Part::Bytes(bytes)) => (KINDS[1], bytes.as_slice()),
+            Some(Part::Path(path)) => (KINDS[2], path.as_bytes()),
         };
         self.out.write_all(bytes).map_err(|e| failed(&self.part, &e))?;
         let (offset, len) = (self.at, bytes.len() as u64);
@@ -105,7 +105,7 @@ impl Unpacking {
         self.index.extend(len.to_le_bytes());
         self.at += len;
         Ok(match picture {
-            Some(Picture::Bytes(_)) => Some(Picture::Packed { file: Arc::clone(&self.file), offset, len }),
+            Some(Part::Bytes(_)) => Some(Part::Packed { file: Arc::clone(&self.file), offset, len }),
             other => other,
         })
     }

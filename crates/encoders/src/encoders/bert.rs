@@ -11,6 +11,7 @@ pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     modality: "text",
     about: "BERT and MiniLM, pretrained; the mean of the tokens",
     paper: "Devlin et al. 2019; Reimers & Gurevych 2019 (mean pooling)",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "google-bert/bert-base-uncased", build },
 };
 
@@ -97,12 +98,12 @@ impl Config {
 
 fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_tokens(config.limit())?;
+    let reader = files.tokens(config.limit())?;
     let spec = config.spec(None, Pool::Mean)?;
     let weights = files.weights()?.renamed(|name| {
         let name = name.strip_prefix("bert.").unwrap_or(name);
         Some(name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"))
     });
     let ignored = ["pooler.", "cls.", "position_ids", "classifier."];
-    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, expects, p)?)))
+    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, reader, p)?)))
 }

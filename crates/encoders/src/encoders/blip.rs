@@ -16,6 +16,7 @@ pub(super) const VISION: EncoderEntry = EncoderEntry {
     modality: "image",
     about: "BLIP's image encoder, pretrained; the class token",
     paper: "Li et al. 2022",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "Salesforce/blip-itm-base-coco", build: build_vision },
 };
 
@@ -24,6 +25,7 @@ pub(super) const TEXT: EncoderEntry = EncoderEntry {
     modality: "text",
     about: "BLIP's text encoder, pretrained, unimodal; the first token",
     paper: "Li et al. 2022",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "Salesforce/blip-itm-base-coco", build: build_text },
 };
 
@@ -87,7 +89,7 @@ impl Default for VisionConfig {
 
 fn build_vision(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let Config { vision_config: config, .. } = files.config()?;
-    let expects = files.expects_pixels(Takes::Only(config.image_size), MEAN, STD)?;
+    let reader = files.pixels(Takes::Only(config.image_size), MEAN, STD)?;
     let spec = VisionSpec {
         block: BlockSpec {
             width: config.hidden_size,
@@ -114,17 +116,17 @@ fn build_vision(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> 
         }
     }
     let ignored = ["text_", "vision_proj.", "itm_head.", "logit_scale", "visual_projection."];
-    load(weights, &ignored, p, |p| Ok(Box::new(VisionTransformer::new(&spec, expects, p)?)))
+    load(weights, &ignored, p, |p| Ok(Box::new(VisionTransformer::new(&spec, reader, p)?)))
 }
 
 fn build_text(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let Config { text_config: config, .. } = files.config()?;
-    let expects = files.expects_tokens(config.limit())?;
+    let reader = files.tokens(config.limit())?;
     let spec = config.spec(Some(0), Pool::First)?;
     let weights = files.weights()?.renamed(|name| {
         let name = name.strip_prefix("text_encoder.").or_else(|| name.strip_prefix("text_model."))?;
         Some(name.to_owned())
     });
     let ignored = ["crossattention.", "position_ids", "pooler."];
-    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, expects, p)?)))
+    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, reader, p)?)))
 }

@@ -15,6 +15,7 @@ pub(super) const VISION: EncoderEntry = EncoderEntry {
     modality: "image",
     about: "CLIP's image encoder, pretrained, projected",
     paper: "Radford et al. 2021",
+    stem: &["embeddings", "pre_layrnorm"],
     kind: EncoderKind::Pretrained { model: "openai/clip-vit-base-patch32", build: build_vision },
 };
 
@@ -23,6 +24,7 @@ pub(super) const TEXT: EncoderEntry = EncoderEntry {
     modality: "text",
     about: "CLIP's text encoder, pretrained, projected; the last token",
     paper: "Radford et al. 2021",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "openai/clip-vit-base-patch32", build: build_text },
 };
 
@@ -131,7 +133,7 @@ impl Default for VisionConfig {
 
 fn build_vision(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let Config { projection_dim, vision_config: config, .. } = files.config()?;
-    let expects = files.expects_pixels(Takes::Only(config.image_size), MEAN, STD)?;
+    let reader = files.pixels(Takes::Only(config.image_size), MEAN, STD)?;
     let spec = VisionSpec {
         block: BlockSpec {
             width: config.hidden_size,
@@ -151,12 +153,12 @@ fn build_vision(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> 
         names: &VISION_NAMES,
     };
     let ignored = ["text_model.", "text_projection.", "logit_scale", "position_ids"];
-    load(files.weights()?, &ignored, p, |p| Ok(Box::new(VisionTransformer::new(&spec, expects, p)?)))
+    load(files.weights()?, &ignored, p, |p| Ok(Box::new(VisionTransformer::new(&spec, reader, p)?)))
 }
 
 fn build_text(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let Config { projection_dim, text_config: config, .. } = files.config()?;
-    let expects = files.expects_tokens(config.max_position_embeddings)?;
+    let reader = files.tokens(config.max_position_embeddings)?;
     let spec = TextSpec {
         block: BlockSpec {
             width: config.hidden_size,
@@ -178,5 +180,5 @@ fn build_text(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
         names: &TEXT_NAMES,
     };
     let ignored = ["vision_model.", "visual_projection.", "logit_scale", "position_ids"];
-    load(files.weights()?, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, expects, p)?)))
+    load(files.weights()?, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, reader, p)?)))
 }

@@ -11,6 +11,7 @@ pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     modality: "text",
     about: "DistilBERT, pretrained; the mean of the tokens",
     paper: "Sanh et al. 2019",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "distilbert/distilbert-base-uncased", build },
 };
 
@@ -62,7 +63,7 @@ impl Default for Config {
 
 fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_tokens(config.max_position_embeddings)?;
+    let reader = files.tokens(config.max_position_embeddings)?;
     let spec = TextSpec {
         block: BlockSpec {
             width: config.dim,
@@ -85,5 +86,5 @@ fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     };
     let weights = files.weights()?.renamed(|name| Some(name.strip_prefix("distilbert.").unwrap_or(name).to_owned()));
     let ignored = ["vocab_", "classifier.", "position_ids"];
-    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, expects, p)?)))
+    load(weights, &ignored, p, |p| Ok(Box::new(TextTransformer::new(&spec, reader, p)?)))
 }

@@ -9,13 +9,14 @@ use serde::Deserialize;
 use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{Conv2d, DepthwiseConv2d, FrozenNorm, Padding, channels_last, mean_positions};
 use crate::preprocessor::Takes;
-use crate::{Encoder, Expects, Input, ModelFiles, Parameters};
+use crate::{Encoder, Input, ModelFiles, Parameters, Pixels, Reader};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "efficientnet-lite",
     modality: "image",
     about: "EfficientNet-Lite0, pretrained; the mean over positions",
     paper: "Tan & Le 2019, and TensorFlow's Lite variants of 2020",
+    stem: &["_conv_stem", "_bn0"],
     kind: EncoderKind::Pretrained { model: "", build },
 };
 
@@ -62,7 +63,7 @@ struct EfficientNet {
     blocks: Vec<Inverted>,
     head: Conv2d,
     dim: usize,
-    expects: Expects,
+    reader: Pixels,
 }
 
 /// An inverted residual: wide inside, narrow between.
@@ -75,14 +76,14 @@ struct Inverted {
 
 fn build(files: &ModelFiles, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let config: Config = files.json("config.json")?.unwrap_or_default();
-    let expects = files.expects_pixels(Takes::Any(config.image_size), [127.0 / 255.0; 3], [128.0 / 255.0; 3])?;
+    let reader = files.pixels(Takes::Any(config.image_size), [127.0 / 255.0; 3], [128.0 / 255.0; 3])?;
     load(files.weights()?, &["num_batches_tracked", "_fc."], p, |p| {
-        Ok(Box::new(EfficientNet::new(&config, expects, p)?))
+        Ok(Box::new(EfficientNet::new(&config, reader, p)?))
     })
 }
 
 impl EfficientNet {
-    fn new(config: &Config, expects: Expects, p: &Parameters) -> crate::Result<Self> {
+    fn new(config: &Config, reader: Pixels, p: &Parameters) -> crate::Result<Self> {
         let mut inputs = config.stem;
         let stem = conv((3, inputs), (3, 2), ["_conv_stem", "_bn0"], p)?;
         let mut blocks = Vec::new();
@@ -106,7 +107,7 @@ impl EfficientNet {
             }
         }
         let head = conv((inputs, config.head), (1, 1), ["_conv_head", "_bn1"], p)?;
-        Ok(Self { stem, blocks, head, dim: config.head, expects })
+        Ok(Self { stem, blocks, head, dim: config.head, reader })
     }
 }
 
@@ -139,8 +140,8 @@ impl Encoder for EfficientNet {
         self.dim
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

@@ -7,13 +7,14 @@ use super::{EncoderEntry, EncoderKind, load};
 use crate::layers::{Conv2d, FrozenNorm, Padding, channels_last, mean_positions};
 use crate::ops;
 use crate::preprocessor::Takes;
-use crate::{Encoder, Error, Expects, Input, ModelFiles, Parameters};
+use crate::{Encoder, Error, Input, ModelFiles, Parameters, Pixels, Reader};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "resnet",
     modality: "image",
     about: "ResNet-18, -34, -50 and deeper, pretrained; the mean over positions",
     paper: "He et al. 2016",
+    stem: &["embedder"],
     kind: EncoderKind::Pretrained { model: "microsoft/resnet-50", build },
 };
 
@@ -50,7 +51,7 @@ struct ResNet {
     stem: Conv2d,
     units: Vec<Unit>,
     dim: usize,
-    expects: Expects,
+    reader: Pixels,
 }
 
 /// One residual unit.
@@ -61,13 +62,13 @@ struct Unit {
 
 fn build(files: &ModelFiles, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_pixels(Takes::Any(224), MEAN, STD)?;
+    let reader = files.pixels(Takes::Any(224), MEAN, STD)?;
     let weights = files.weights()?.renamed(|name| Some(name.strip_prefix("resnet.").unwrap_or(name).to_owned()));
-    load(weights, &["num_batches_tracked", "classifier."], p, |p| Ok(Box::new(ResNet::new(&config, expects, p)?)))
+    load(weights, &["num_batches_tracked", "classifier."], p, |p| Ok(Box::new(ResNet::new(&config, reader, p)?)))
 }
 
 impl ResNet {
-    fn new(config: &Config, expects: Expects, p: &Parameters) -> crate::Result<Self> {
+    fn new(config: &Config, reader: Pixels, p: &Parameters) -> crate::Result<Self> {
         let bottleneck = match config.layer_type.as_str() {
             "bottleneck" => true,
             "basic" => false,
@@ -102,7 +103,7 @@ impl ResNet {
                 inputs = *outputs;
             }
         }
-        Ok(Self { stem, units, dim: inputs, expects })
+        Ok(Self { stem, units, dim: inputs, reader })
     }
 }
 
@@ -128,8 +129,8 @@ impl Encoder for ResNet {
         self.dim
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

@@ -3,16 +3,17 @@
 use candle_core::{Result, Tensor};
 
 use super::small_vit::NAMES;
-use super::{EncoderEntry, EncoderKind, ScratchShape};
+use super::{EncoderEntry, EncoderKind, FIT_VOCABULARY};
 use crate::layers::{Activation, Block, BlockSpec, Embedding, LayerNorm, NormPlace, additive_mask, mean_tokens};
-use crate::{Encoder, Expects, Input, Parameters};
+use crate::{Encoder, Input, Parameters, Reader, Tokenizer, Tokens};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "small-bert",
     modality: "text",
-    about: "a small transformer over word pieces, trained from nothing",
+    about: "a small transformer over word pieces, trained from scratch",
     paper: "Devlin et al. 2019; norms first as in Xiong et al. 2020; mean pooling",
-    kind: EncoderKind::Scratch(build),
+    stem: &[],
+    kind: EncoderKind::Scratch { fit: FIT_VOCABULARY, build },
 };
 
 const LAYERS: usize = 2;
@@ -35,17 +36,24 @@ struct SmallBert {
     positions: Embedding,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    expects: Expects,
+    reader: Tokens,
 }
 
-fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
+fn build(fitted: &str, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
+    let tokenizer = Tokenizer::from_json(fitted)?;
     let block = |i| Block::new(&SPEC, &p.scope("layer").scope(i));
     Ok(Box::new(SmallBert {
-        words: Embedding::new(shape.vocabulary, SPEC.width, &p.scope("words"))?,
+        words: Embedding::new(tokenizer.vocabulary(), SPEC.width, &p.scope("words"))?,
         positions: Embedding::new(LIMIT, SPEC.width, &p.scope("positions"))?,
         blocks: (0..LAYERS).map(block).collect::<crate::Result<_>>()?,
         norm: LayerNorm::new(SPEC.width, SPEC.eps, &p.scope("norm"))?,
-        expects: Expects::Tokens { limit: LIMIT, empty: EMPTY.to_vec() },
+        reader: Tokens {
+            place: "small-bert".to_owned(),
+            tokenizer: Some(tokenizer),
+            limit: LIMIT,
+            empty: EMPTY.to_vec(),
+            learnt: true,
+        },
     }))
 }
 
@@ -54,8 +62,8 @@ impl Encoder for SmallBert {
         SPEC.width
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

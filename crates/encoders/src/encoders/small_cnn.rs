@@ -5,16 +5,17 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{EncoderEntry, EncoderKind, ScratchShape, centred};
+use super::{EncoderEntry, EncoderKind, FIT_SIZE, centred, fitted_size};
 use crate::layers::{Conv2d, LayerNorm, Padding, channels_last, mean_positions};
-use crate::{Encoder, Expects, Input, Parameters, ops};
+use crate::{Encoder, Input, Parameters, Pixels, Reader, ops};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "small-cnn",
     modality: "image",
-    about: "a small convolutional network, trained from nothing",
+    about: "a small convolutional network, trained from scratch",
     paper: "after Liu et al. 2022 (ConvNeXt): layer norms, patchified stem",
-    kind: EncoderKind::Scratch(build),
+    stem: &[],
+    kind: EncoderKind::Scratch { fit: FIT_SIZE, build },
 };
 
 /// Kernel, stride and channels of each stage.
@@ -22,10 +23,10 @@ const STAGES: [(usize, usize, usize); 4] = [(5, 2, 24), (3, 2, 48), (3, 2, 96), 
 
 struct SmallCnn {
     stages: Vec<(Conv2d, LayerNorm)>,
-    expects: Expects,
+    reader: Pixels,
 }
 
-fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
+fn build(fitted: &str, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
     let mut inputs = 3;
     let mut stages = Vec::new();
     for (i, (kernel, stride, outputs)) in STAGES.into_iter().enumerate() {
@@ -35,7 +36,7 @@ fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>
         stages.push((conv, LayerNorm::new(outputs, 1e-5, &scope.scope("norm"))?));
         inputs = outputs;
     }
-    Ok(Box::new(SmallCnn { stages, expects: centred(shape.image_size) }))
+    Ok(Box::new(SmallCnn { stages, reader: centred(fitted_size(fitted)?) }))
 }
 
 impl Encoder for SmallCnn {
@@ -43,8 +44,8 @@ impl Encoder for SmallCnn {
         STAGES[STAGES.len() - 1].2
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

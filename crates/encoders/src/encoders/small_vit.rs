@@ -2,18 +2,19 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{EncoderEntry, EncoderKind, ScratchShape, centred};
+use super::{EncoderEntry, EncoderKind, FIT_SIZE, centred, fitted_size};
 use crate::layers::{
     Activation, Block, BlockNames, BlockSpec, Conv2d, Embedding, LayerNorm, NormPlace, Padding, channels_last,
 };
-use crate::{Encoder, Error, Expects, Input, Parameters};
+use crate::{Encoder, Error, Input, Parameters, Pixels, Reader};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "small-vit",
     modality: "image",
-    about: "a small vision transformer, trained from nothing",
+    about: "a small vision transformer, trained from scratch",
     paper: "Dosovitskiy et al. 2021; mean pooling as in Beyer et al. 2022",
-    kind: EncoderKind::Scratch(build),
+    stem: &[],
+    kind: EncoderKind::Scratch { fit: FIT_SIZE, build },
 };
 
 const PATCH: usize = 8;
@@ -44,11 +45,11 @@ struct SmallVit {
     positions: Embedding,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    expects: Expects,
+    reader: Pixels,
 }
 
-fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
-    let size = shape.image_size;
+fn build(fitted: &str, p: &Parameters) -> crate::Result<Box<dyn Encoder>> {
+    let size = fitted_size(fitted)?;
     if size == 0 || !size.is_multiple_of(PATCH) {
         return Err(Error::invalid("small-vit", format!("the image size {size} is no multiple of {PATCH}")));
     }
@@ -59,7 +60,7 @@ fn build(shape: &ScratchShape, p: &Parameters) -> crate::Result<Box<dyn Encoder>
         positions: Embedding::new((size / PATCH).pow(2), SPEC.width, &p.scope("positions"))?,
         blocks: (0..LAYERS).map(block).collect::<crate::Result<_>>()?,
         norm: LayerNorm::new(SPEC.width, SPEC.eps, &p.scope("norm"))?,
-        expects: centred(size),
+        reader: centred(size),
     }))
 }
 
@@ -68,8 +69,8 @@ impl Encoder for SmallVit {
         SPEC.width
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

@@ -12,6 +12,7 @@ pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     modality: "image",
     about: "the vision transformer, pretrained; the class token",
     paper: "Dosovitskiy et al. 2021",
+    stem: &["embeddings"],
     kind: EncoderKind::Pretrained { model: "google/vit-base-patch16-224-in21k", build },
 };
 
@@ -66,7 +67,7 @@ impl Default for Config {
 
 fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
     let config: Config = files.config()?;
-    let expects = files.expects_pixels(Takes::Only(config.image_size), [0.5; 3], [0.5; 3])?;
+    let reader = files.pixels(Takes::Only(config.image_size), [0.5; 3], [0.5; 3])?;
     let spec = VisionSpec {
         block: BlockSpec {
             width: config.hidden_size,
@@ -86,5 +87,5 @@ fn build(files: &ModelFiles, p: &Parameters) -> Result<Box<dyn Encoder>> {
         names: &NAMES,
     };
     let weights = files.weights()?.renamed(|name| Some(name.strip_prefix("vit.").unwrap_or(name).to_owned()));
-    load(weights, &["pooler.", "classifier."], p, |p| Ok(Box::new(VisionTransformer::new(&spec, expects, p)?)))
+    load(weights, &["pooler.", "classifier."], p, |p| Ok(Box::new(VisionTransformer::new(&spec, reader, p)?)))
 }

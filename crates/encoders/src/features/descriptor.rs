@@ -11,7 +11,10 @@
 //! enough. The image is smoothed first, twice over 5 × 5 pixels: on clean images that changes nothing, and noise costs much
 //! less.
 
+use balgrad_data::{Framing, Source};
+
 use super::Featurizer;
+use crate::{Pixels, Result, View};
 
 /// The side that every image is brought to.
 const SIDE: usize = 64;
@@ -50,7 +53,16 @@ impl Featurizer for Descriptor {
         format!("descriptor:3:{SIDE}")
     }
 
-    fn image(&self, rgb: &[u8], width: usize, height: usize) -> Option<Vec<f32>> {
+    fn features(&self, source: &Source, id: &str, view: &View) -> Result<Vec<f32>> {
+        let square = Pixels { framing: Framing::whole(SIDE as u32), mean: [0.0; 3], std: [1.0; 3] };
+        let rgb = square.square(source, id, view)?;
+        Ok(self.describe(&rgb, SIDE, SIDE).unwrap_or_else(|| vec![0.0; DIM]))
+    }
+}
+
+impl Descriptor {
+    /// The features of an RGB image, `width · height · 3` bytes, rows from the top; `None` if the number of bytes does not fit.
+    pub fn describe(&self, rgb: &[u8], width: usize, height: usize) -> Option<Vec<f32>> {
         if width == 0 || height == 0 || rgb.len() != width * height * 3 {
             return None;
         }
@@ -287,7 +299,7 @@ mod tests {
     }
 
     fn features(side: usize, paint: impl Fn(f32, f32) -> [u8; 3]) -> Vec<f32> {
-        Descriptor.image(&picture(side, paint), side, side).unwrap()
+        Descriptor.describe(&picture(side, paint), side, side).unwrap()
     }
 
     #[test]
@@ -296,7 +308,7 @@ mod tests {
         assert_eq!(noise.len(), Descriptor.dim());
         assert!(noise.iter().all(|x| x.is_finite()));
         assert!(noise.iter().any(|x| *x != 0.0));
-        assert_eq!(Descriptor.image(&[0; 10], 2, 2), None);
+        assert_eq!(Descriptor.describe(&[0; 10], 2, 2), None);
     }
 
     #[test]

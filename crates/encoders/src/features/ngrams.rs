@@ -12,8 +12,10 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use balgrad_data::Source;
+
 use super::Featurizer;
-use crate::{Error, Result};
+use crate::{Error, Result, View};
 
 /// The length of a text that the landmarks span.
 const LENGTH: f64 = 5.0;
@@ -120,11 +122,18 @@ impl Featurizer for NGrams {
         format!("ngrams:4:{}", self.dim())
     }
 
-    fn text(&self, text: &str) -> Option<Vec<f32>> {
+    fn features(&self, source: &Source, id: &str, view: &View) -> Result<Vec<f32>> {
+        Ok(self.describe(&crate::reader::words(source, id, view, None)?))
+    }
+}
+
+impl NGrams {
+    /// The features of a text.
+    pub fn describe(&self, text: &str) -> Vec<f32> {
         let like = similarities(&self.landmarks, &self.postings, &grams(text));
         let mut features: Vec<f32> = solve(&self.factor, &like).into_iter().map(|x| (LENGTH * x) as f32).collect();
         features.resize(self.dim(), 0.0);
-        Some(features)
+        features
     }
 }
 
@@ -214,7 +223,7 @@ mod tests {
     const TEXTS: [&str; 5] = ["man rowing boat", "woman rowing boat", "red apple", "green apple", "Red apple!"];
 
     fn inner(n: &NGrams, a: &str, b: &str) -> f32 {
-        n.text(a).unwrap().iter().zip(n.text(b).unwrap()).map(|(x, y)| x * y).sum()
+        n.describe(a).iter().zip(n.describe(b)).map(|(x, y)| x * y).sum()
     }
 
     /// The cosine by definition, times the squared length.
@@ -245,9 +254,9 @@ mod tests {
     fn strange_and_empty_texts_are_the_origin() {
         let n = NGrams::fit(&TEXTS);
         for text in ["", "  ", "…!", "xyz"] {
-            assert!(n.text(text).unwrap().iter().all(|x| *x == 0.0), "{text}");
+            assert!(n.describe(text).iter().all(|x| *x == 0.0), "{text}");
         }
-        assert_eq!(NGrams::fit(&["", "…"]).text("apple").unwrap(), [0.0]);
+        assert_eq!(NGrams::fit(&["", "…"]).describe("apple"), [0.0]);
     }
 
     #[test]
@@ -257,7 +266,7 @@ mod tests {
         let json = fitted.to_json().unwrap();
         assert!(!json.contains("text"));
         let read = NGrams::from_json(&json).unwrap();
-        assert_eq!(fitted.text("text 5 of 97"), read.text("text 5 of 97"));
+        assert_eq!(fitted.describe("text 5 of 97"), read.describe("text 5 of 97"));
         assert!(NGrams::from_json("[1]").is_err() && NGrams::from_json(r#"{"landmarks":[[3,2]]}"#).is_err());
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Block, BlockSpec, Embedding, LayerNorm, Linear, additive_mask, causal_mask, mean_tokens};
-use crate::{Encoder, Expects, Input, Parameters};
+use crate::{Encoder, Input, Parameters, Reader, Tokens};
 
 /// Which token speaks for the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +52,11 @@ pub(crate) struct TextTransformer {
     causal: bool,
     pool: Pool,
     dim: usize,
-    expects: Expects,
+    reader: Tokens,
 }
 
 impl TextTransformer {
-    pub(crate) fn new(spec: &TextSpec, expects: Expects, p: &Parameters) -> crate::Result<Self> {
+    pub(crate) fn new(spec: &TextSpec, reader: Tokens, p: &Parameters) -> crate::Result<Self> {
         let BlockSpec { width, eps, .. } = spec.block;
         let names = spec.names;
         let norm = |name: Option<&str>| name.map(|name| LayerNorm::new(width, eps, &p.scope(name))).transpose();
@@ -75,7 +75,7 @@ impl TextTransformer {
             causal: spec.causal,
             pool: spec.pool,
             dim: spec.projection.map_or(width, |(dim, _)| dim),
-            expects,
+            reader,
         })
     }
 
@@ -97,8 +97,8 @@ impl Encoder for TextTransformer {
         self.dim
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

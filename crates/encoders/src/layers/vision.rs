@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{Block, BlockSpec, Conv2d, LayerNorm, Linear, Padding, channels_last};
-use crate::{Encoder, Error, Expects, Init, Input, Parameters};
+use crate::{Encoder, Error, Init, Input, Parameters, Pixels, Reader};
 
 /// The form of a vision transformer.
 pub(crate) struct VisionSpec {
@@ -40,11 +40,11 @@ pub(crate) struct VisionTransformer {
     image: usize,
     width: usize,
     dim: usize,
-    expects: Expects,
+    reader: Pixels,
 }
 
 impl VisionTransformer {
-    pub(crate) fn new(spec: &VisionSpec, expects: Expects, p: &Parameters) -> crate::Result<Self> {
+    pub(crate) fn new(spec: &VisionSpec, reader: Pixels, p: &Parameters) -> crate::Result<Self> {
         let (VisionSpec { image, patch, names, .. }, BlockSpec { width, eps, .. }) = (spec, spec.block);
         if *patch == 0 || !image.is_multiple_of(*patch) {
             return Err(Error::invalid("vision transformer", format!("patches of {patch} in images of {image}")));
@@ -71,7 +71,7 @@ impl VisionTransformer {
             image: *image,
             width,
             dim: spec.projection.map_or(width, |(dim, _)| dim),
-            expects,
+            reader,
         })
     }
 }
@@ -81,8 +81,8 @@ impl Encoder for VisionTransformer {
         self.dim
     }
 
-    fn expects(&self) -> &Expects {
-        &self.expects
+    fn reader(&self) -> &dyn Reader {
+        &self.reader
     }
 
     fn forward(&self, input: &Input) -> Result<Tensor> {

@@ -16,7 +16,7 @@ pub(crate) fn features(arguments: &[String]) -> Result<Job> {
     let [name, folder] = arguments else { anyhow::bail!("features NAME FOLDER") };
     let parameters = Parameters::new(0, &Device::Cpu).frozen();
     let network = pretrained(name, Path::new(folder), None, &parameters)?;
-    let input = batch(network.expects(), BATCH)?;
+    let input = batch(network.as_ref(), BATCH)?;
     let count: usize = parameters.buffers().iter().map(|(_, var)| var.elem_count()).sum();
     let iterate = move || {
         network.forward(&input)?.dims().first().context("no features")?;

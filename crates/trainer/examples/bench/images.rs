@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use balgrad_data::{ImageSource, decode_for};
-use balgrad_encoders::{Expects, Framing};
+use balgrad_data::modalities::image::decode_for;
+use balgrad_data::{Framing, Source};
+use balgrad_encoders::{Item, Pixels, Reader};
 use candle_core::Device;
 use image::RgbImage;
 use rayon::prelude::*;
@@ -22,12 +23,12 @@ pub(crate) fn images(arguments: &[String]) -> Result<Job> {
     files.sort();
     let difference = difference(&files, &std::fs::read(Path::new(folder).join("reference.rgb"))?)?;
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    let expects = Expects::Pixels { size: SIZE, mean, std, framing: Framing::default() };
+    let reader = Pixels { framing: Framing::whole(SIZE as u32), mean, std };
     let iterate = move || {
         for batch in files.chunks(BATCH) {
-            let images = batch.par_iter().map(|path| image(path)).collect::<Result<Vec<_>>>()?;
-            let bytes: Vec<Option<&[u8]>> = images.iter().map(|image| Some(image.as_raw().as_slice())).collect();
-            std::hint::black_box(expects.pixels(&bytes, &Device::Cpu)?);
+            let item = |path: &PathBuf| Ok(Item::Pixels(image(path)?.into_raw().into()));
+            let items = batch.par_iter().map(item).collect::<Result<Vec<_>>>()?;
+            std::hint::black_box(reader.collate(&items, &Device::Cpu)?);
         }
         Ok(())
     };
@@ -35,7 +36,7 @@ pub(crate) fn images(arguments: &[String]) -> Result<Job> {
 }
 
 fn image(path: &Path) -> Result<RgbImage> {
-    Ok(decode_for(&ImageSource::File(path.to_owned()), SIZE as u32)?)
+    Ok(decode_for(&Source::File(path.to_owned()), SIZE as u32)?)
 }
 
 /// Mean absolute difference from the peer's pixels, in parts of their range.

@@ -1,8 +1,9 @@
 //! `gram` and `blend` beside a copy and plain tensor operations, and whole aggregations.
 
 use anyhow::{Context, Result};
-use balgrad::aggregate::{Aggregator, Round};
+use balgrad::aggregate::Aggregator;
 use balgrad::methods::{pcgrad::PcGrad, upgrad::UpGrad};
+use balgrad::{BlockInfo, Clock, Evidence, Role, Signals};
 use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter, Row};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -148,8 +149,12 @@ pub(crate) fn aggregate(arguments: &[String]) -> Result<Job> {
     let mut step = 0;
     let iterate = move || {
         let rows: Vec<Row<'_>> = gradients.iter().map(Vec::as_slice).collect();
-        let gram = balgrad_kernels::gram(&rows)?;
-        let weights = rule.weights(&Round { gram: &gram, losses: &[1.0; OBJECTIVES], step, epoch: 0, seed: 0 });
+        let gram = [balgrad_kernels::gram(&rows)?];
+        let blocks = [BlockInfo { name: "shared".into(), role: Role::Fused }];
+        let (clock, signals, losses) = (Clock { step, ..Clock::default() }, Signals::new(), [1.0; OBJECTIVES]);
+        let evidence =
+            Evidence { clock, modalities: 2, losses: &losses, signals: &signals, blocks: &blocks, gram: &gram };
+        let weights = rule.weights(&evidence)?;
         step += 1;
         balgrad_kernels::blend(&rows, &weights)?.pop().flatten().context("no gradient")?;
         Ok(())

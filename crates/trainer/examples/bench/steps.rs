@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use balgrad::{Balancer, Block, Labels, Role, Value, methods};
+use balgrad::{Balancer, Block, Role, Target, Value, methods};
+use balgrad_data::Source;
 use balgrad_encoders::{
-    BlockRole, Encoder, EncoderKind, Expects, HeadForm, HubSettings, Input, ModelConfig, ModelFiles, Parameters,
-    Precomputed, ScratchShape, TowerConfig, TwoTower, encoder,
+    BlockRole, Encoder, EncoderKind, FitOptions, HeadForm, HubSettings, Input, Item, ModelConfig, ModelFiles,
+    Parameters, Precomputed, TowerConfig, TwoTower, encoder,
 };
 use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
-use balgrad_trainer::training::speak;
+use balgrad_trainer::forward;
 use candle_core::{Device, Tensor};
 
 use super::Job;
@@ -44,8 +45,13 @@ fn frozen(_: &[String], _: &Parameters) -> Result<Encoders> {
 /// A small ViT and a small BERT, from nothing.
 fn small(_: &[String], p: &Parameters) -> Result<Encoders> {
     let built = ["small-vit", "small-bert"].into_iter().zip(["image", "text"]).map(|(name, modality)| {
-        let EncoderKind::Scratch(build) = encoder(name)?.kind else { bail!("`{name}` does not start from nothing") };
-        Ok(build(&ScratchShape::default(), &p.scope(modality).scope("encoder"))?)
+        let entry = encoder(name)?;
+        let EncoderKind::Scratch { fit, build } = entry.kind else { bail!("`{name}` does not start from nothing") };
+        // Texts of many words, for a vocabulary of full size.
+        let letter = |i: u32| char::from(b'a' + (i.wrapping_mul(2_654_435_761) >> 24) as u8 % 26);
+        let text = (0..30_000).map(|i| if i % 7 == 6 { ' ' } else { letter(i) }).collect();
+        let fitted = fit(&[&Source::Text(text)], &FitOptions::default())?;
+        Ok(build(&fitted, &p.scope(modality).scope("encoder"))?)
     });
     built.collect()
 }
@@ -66,22 +72,20 @@ pub(crate) fn pretrained(name: &str, folder: &Path, size: Option<usize>, p: &Par
 }
 
 /// A batch of what an encoder reads: waves, the same in every iteration.
-pub(crate) fn batch(expects: &Expects, batch: usize) -> candle_core::Result<Input> {
-    let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
-    match expects {
-        Expects::Pixels { size, .. } => {
-            let shape = (batch, 3, *size, *size);
-            Ok(Input::Pixels(Tensor::from_vec(wave(batch * 3 * size * size), shape, &Device::Cpu)?))
+pub(crate) fn batch(encoder: &dyn Encoder, batch: usize) -> Result<Input> {
+    let missing = encoder.reader().collate(&vec![Item::Missing; batch], &Device::Cpu)?;
+    let wave = |like: &Tensor| {
+        let values: Vec<f32> = (0..like.elem_count()).map(|i| (i as f32 * 0.7).sin()).collect();
+        Tensor::from_vec(values, like.dims(), &Device::Cpu)
+    };
+    Ok(match missing {
+        Input::Pixels(x) => Input::Pixels(wave(&x)?),
+        Input::Features(x) => Input::Features(wave(&x)?),
+        Input::Tokens { .. } => {
+            let text = |b: usize| Item::Tokens((0..TOKENS).map(|t| ((b * 31 + t * 7) % 1000) as u32).collect());
+            encoder.reader().collate(&(0..batch).map(text).collect::<Vec<_>>(), &Device::Cpu)?
         }
-        Expects::Features(dim) => {
-            Ok(Input::Features(Tensor::from_vec(wave(batch * dim), (batch, *dim), &Device::Cpu)?))
-        }
-        Expects::Tokens { .. } => {
-            let texts: Vec<Vec<u32>> =
-                (0..batch).map(|b| (0..TOKENS).map(|t| ((b * 31 + t * 7) % 1000) as u32).collect()).collect();
-            expects.tokens(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>(), &Device::Cpu)
-        }
-    }
+    })
 }
 
 /// `step SETTING METHOD [FOLDER] [KEY=VALUE]…`: one step of AdamW on a batch.
@@ -95,12 +99,12 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
 
     let parameters = Parameters::new(0, &Device::Cpu);
     let encoders = (setting.encoders)(rest, &parameters)?;
-    let inputs = encoders.iter().map(|e| batch(e.expects(), setting.batch)).collect::<candle_core::Result<Vec<_>>>()?;
-    let tower = |name: &str, encoder: &dyn Encoder| {
-        let deep = !matches!(encoder.expects(), Expects::Features(_));
+    let inputs = encoders.iter().map(|e| batch(e.as_ref(), setting.batch)).collect::<Result<Vec<_>>>()?;
+    let tower = |name: &str, input: &Input| {
+        let deep = !matches!(input, Input::Features(_));
         TowerConfig { name: name.to_owned(), head: HeadForm::Mlp, norm: setting.norm && deep }
     };
-    let towers = vec![tower("image", encoders[0].as_ref()), tower("text", encoders[1].as_ref())];
+    let towers = vec![tower("image", &inputs[0]), tower("text", &inputs[1])];
     let config = ModelConfig { fusion: "concat".into(), width: WIDTH, classes: CLASSES, towers };
     let model = TwoTower::new(&config, encoders, &parameters)?;
     let named = parameters.all();
@@ -111,7 +115,7 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
     };
     let blocks = Block::group(named.iter().cloned(), role, method.needs().granularity);
     let ids: Vec<u32> = (0..setting.batch).map(|b| (b % CLASSES) as u32).collect();
-    let labels = Labels::classes(Tensor::new(ids, &Device::Cpu)?);
+    let labels = Target::class(Tensor::new(ids, &Device::Cpu)?, None);
 
     let count = parameters.count();
     let parameter = |(name, var)| Parameter { name, var, lr_scale: 1.0, weight_decay: 0.01 };
@@ -120,8 +124,8 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
     let period = method.needs().refresh.max(1);
     let mut balancer = Balancer::new(method, blocks, 0).lasting(1000, 100);
     let mut iterate = move || {
-        let outputs = speak(&model, &inputs, balancer.needs())?;
-        let grads = balancer.unblended(&outputs, &labels)?;
+        let outputs = forward(&model, &inputs, balancer.needs())?;
+        let grads = balancer.backward(&outputs, &labels)?;
         optimizer.step(&grads, 1e-4, &|_| 1.0)?;
         Ok(())
     };

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use crate::session::open_data;
 use anyhow::Result;
 use balgrad_data::Split;
-use balgrad_trainer::stage::open_data;
 use clap::Args;
 
 use super::Configured;
@@ -43,7 +43,7 @@ impl Check {
         for sample in &data.samples {
             let Some(s) = splits.iter().position(|s| *s == sample.split) else { continue };
             totals[s] += 1;
-            sample.labels.iter().for_each(|&c| counts.entry(c).or_default()[s] += 1);
+            sample.target.classes().iter().for_each(|&c| counts.entry(c).or_default()[s] += 1);
         }
         let width = data.classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(5);
         println!("{:width$}  {:>7} {:>7} {:>7}", "class", "train", "val", "test");
@@ -52,19 +52,20 @@ impl Check {
             println!("{name:width$}  {a:>7} {b:>7} {c:>7}");
         }
         println!("{:width$}  {:>7} {:>7} {:>7}", "all", totals[0], totals[1], totals[2]);
-        let count = |missing: fn(&balgrad_data::Sample) -> bool| data.samples.iter().filter(|s| missing(s)).count();
-        let (images, texts) = (count(|s| s.image.is_none()), count(|s| s.text.is_none()));
-        println!("without image {images}, without text {texts}");
+        let without = |(m, modality): (usize, &&balgrad_data::Modality)| {
+            let count = data.samples.iter().filter(|s| s.parts[m].is_none()).count();
+            format!("without {} {count}", modality.name)
+        };
+        println!("{}", data.modalities.iter().enumerate().map(without).collect::<Vec<_>>().join(", "));
         let mut problems: Vec<String> = data.problems.iter().map(ToString::to_string).collect();
         if !self.fast {
             use rayon::prelude::*;
-            let broken: Vec<String> = data
-                .samples
-                .par_iter()
-                .filter_map(|s| {
-                    s.image.as_ref().and_then(|i| balgrad_data::decode(i).err()).map(|e| format!("{}: {e}", s.id))
-                })
-                .collect();
+            let broken = |sample: &balgrad_data::Sample| {
+                let parts = data.modalities.iter().zip(&sample.parts);
+                let error = parts.filter_map(|(m, part)| (m.check)(part.as_ref()?).err()).next()?;
+                Some(format!("{}: {error}", sample.id))
+            };
+            let broken: Vec<String> = data.samples.par_iter().filter_map(broken).collect();
             problems.extend(broken);
         }
         for problem in problems.iter().take(SHOWN) {
@@ -74,7 +75,8 @@ impl Check {
             println!("… and {} more", problems.len() - SHOWN);
         }
         println!("{} problems", problems.len());
-        let unusable = totals.contains(&0) || data.classes.len() < 2;
+        let classes = data.task != balgrad_data::Task::Regression;
+        let unusable = totals.contains(&0) || classes && data.classes.len() < 2;
         if unusable {
             println!("unusable: every split needs samples and there must be two classes or more");
         }

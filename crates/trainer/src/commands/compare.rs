@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::arms::{self, Arm};
+use crate::config::Config;
+use crate::{Usage, interrupt, run};
 use anyhow::{Context, Result, bail};
 use balgrad::Value;
-use balgrad_trainer::arms::{self, Arm};
-use balgrad_trainer::config::Config;
-use balgrad_trainer::{Usage, interrupt, run};
 use clap::Args;
 
 use super::Configured;
@@ -78,7 +78,7 @@ impl Compare {
                 }
                 let folder = self.out.join(arm.label.replace([':', '='], "_")).join(format!("seed-{seed}"));
                 let config = self.config(arm, seed)?;
-                if run::is_done(&folder, &config) {
+                if run::is_done(&folder, &config)? {
                     done += 1;
                 } else if folder.join("results.json").exists() {
                     return Err(Usage(format!(
@@ -176,6 +176,6 @@ impl Compare {
 fn prepared(folder: &Path, config: &Config) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let file = folder.join("config.toml");
-    balgrad_trainer::checkpoint::write_atomic(&file, config.to_toml().as_bytes())?;
+    crate::checkpoint::write_atomic(&file, config.to_toml().as_bytes())?;
     Ok(file)
 }

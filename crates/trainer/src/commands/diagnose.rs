@@ -1,10 +1,12 @@
 //! `balgrad diagnose`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::Usage;
+use crate::metrics::{Better, Score, Unit};
+use crate::record::{Condition, Log, RunRecord};
 use anyhow::{Context, Result, bail};
-use balgrad_trainer::Usage;
 use clap::Args;
 use serde_json::Value;
 
@@ -14,7 +16,8 @@ pub(super) struct Diagnose {
     run: PathBuf,
 }
 
-/// Below this difference in score two modalities count as balanced.
+/// Below this difference two modalities count as balanced: points of percent; of a score in its own unit, that fraction
+/// of Full.
 const CLOSE: f64 = 0.05;
 
 impl Diagnose {
@@ -22,86 +25,92 @@ impl Diagnose {
         if !self.run.exists() {
             return Err(Usage(format!("{} does not exist", self.run.display())).into());
         }
-        let path = self.run.join("results.json");
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("{} is not finished (no results.json): train it, or continue it with --resume", self.run.display())
-        })?;
-        let results: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        let metric = results["metric"].as_str().unwrap_or("accuracy").to_owned();
-        let score = |condition: &str| results["test"][condition][&metric].as_f64();
-        let (Some(full), Some(without_image), Some(without_text)) =
-            (score("full"), score("missing-image"), score("missing-text"))
-        else {
-            bail!("{}: the scores are undefined; is a class missing from the test split?", path.display());
+        let place = || self.run.display().to_string();
+        let record = RunRecord::read(&self.run).map_err(anyhow::Error::new).with_context(place)?;
+        let metric = record.metric;
+        let score = |condition: &Condition| record.score(condition, metric);
+        let modalities = record.modalities();
+        let without: Option<Vec<(&str, f64)>> =
+            modalities.iter().map(|m| Some((*m, score(&Condition::missing(m))?))).collect();
+        let (Some(full), Some(without)) = (score(&Condition::Full), without.filter(|w| !w.is_empty())) else {
+            bail!("{}: the scores are undefined; is a class missing from the test split?", place());
         };
-        let percent = |v: f64| format!("{:.1}", 100.0 * v);
-        println!(
-            "{metric}: full {}, without image {}, without text {}",
-            percent(full),
-            percent(without_image),
-            percent(without_text)
-        );
-        let (dominant, other, gap) = if without_image > without_text {
-            ("text", "image", without_image - without_text)
-        } else {
-            ("image", "text", without_text - without_image)
+        let text = |v: f64| metric.text(v, 1);
+        let listed: String = without.iter().map(|(m, score)| format!(", without {m} {}", text(*score))).collect();
+        println!("{metric}: full {}{listed}", text(full));
+        let (dominant, least) = extreme(metric, &without, true);
+        let (other, most) = extreme(metric, &without, false);
+        let gap = (most - least).abs();
+        let close = if metric.unit == Unit::Percent { CLOSE } else { CLOSE * full.abs() };
+        let (points, apart) = match metric.unit {
+            Unit::Percent => (" points", format!("{} points", text(gap))),
+            Unit::Plain => ("", text(gap)),
         };
-        if gap < CLOSE {
-            println!("Balanced: losing either modality costs about the same ({} points apart).", percent(gap));
-        } else {
+        if modalities.len() > 1 && gap < close {
+            println!("Balanced: losing either modality costs about the same ({apart} apart).");
+        } else if modalities.len() > 1 {
+            let keeps = if metric.better == Better::Higher { "keeps" } else { "is better by" };
             println!(
-                "{dominant} dominates: the model keeps {} points more without {other} than without {dominant}.",
-                percent(gap)
+                "{dominant} dominates: the model {keeps} {}{points}{} without {other} than without {dominant}.",
+                text(gap),
+                if metric.better == Better::Higher { " more" } else { "" },
             );
         }
-        for name in ["image", "text"] {
-            if let Some(own) = score(&format!("{name}-only")) {
-                println!(
-                    "{name} alone ({}): {}",
-                    results["views"][format!("{name}-only")].as_str().unwrap_or("view"),
-                    percent(own)
-                );
+        for name in &modalities {
+            let view = Condition::only(name);
+            if let Some(own) = score(&view) {
+                let kind = record.views.get(&view).copied().flatten().map_or("view", |view| view.name());
+                println!("{name} alone ({kind}): {}", text(own));
             }
-            let fraction = results["conflict"][name]["fraction"].as_f64();
-            if let Some(fraction) = fraction {
+            let conflict = record.conflict.as_ref().and_then(|c| c.get(*name));
+            if let Some(fraction) = conflict.and_then(|c| c.fraction) {
                 println!("{name}: task and KL gradients conflict on {:.0} % of steps", 100.0 * fraction);
             }
         }
-        if let Some(epoch) = since(&self.run, dominant, other)?
-            && gap >= CLOSE
+        if let Some(epoch) = since(&Log::read(&self.run), metric, dominant, other)
+            && gap >= close
         {
             println!("{dominant} has been ahead on validation since epoch {epoch}.");
         }
-        println!("{}", advice(&results, gap, full - without_image.min(without_text)));
+        println!("{}", advice(&record, gap >= close, (full - least).abs() < close || metric.is_better(least, full)));
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The epoch from which on the dominant modality's validation score stayed ahead.
-fn since(run: &Path, dominant: &str, other: &str) -> Result<Option<u64>> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-    let mut since = None;
-    for line in text.lines() {
-        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-        let view = |m: &str| line["val"][format!("{m}-only")].as_f64();
-        let (Some(a), Some(b)) = (view(dominant), view(other)) else { continue };
-        since = if a > b { since.or(line["epoch"].as_u64()) } else { None };
+/// The modality without which the model scores worst, or best.
+fn extreme<'m>(metric: Score, without: &[(&'m str, f64)], worst: bool) -> (&'m str, f64) {
+    let mut found = without[0];
+    for &(name, score) in &without[1..] {
+        // Of equal scores the first is the worst and the last the best, so that two modalities are never one.
+        if if worst { metric.is_better(found.1, score) } else { !metric.is_better(found.1, score) } {
+            found = (name, score);
+        }
     }
-    Ok(since)
+    found
 }
 
-fn advice(results: &Value, gap: f64, drop: f64) -> &'static str {
-    let dropout = results["settings"]["modality_dropout"].as_f64().unwrap_or(0.0);
-    let method = results["method"].as_str().unwrap_or_default();
+/// The epoch from which on the dominant modality's validation score stayed ahead.
+fn since(log: &Log, metric: Score, dominant: &str, other: &str) -> Option<u64> {
+    let mut since = None;
+    for epoch in &log.epochs {
+        let view = |m: &str| epoch.val.views.get(m).copied().flatten();
+        let (Some(a), Some(b)) = (view(dominant), view(other)) else { continue };
+        since = if metric.is_better(a, b) { since.or(Some(epoch.epoch)) } else { None };
+    }
+    since
+}
+
+fn advice(record: &RunRecord, uneven: bool, costs_little: bool) -> &'static str {
+    let dropout = record.setting("modality_dropout").and_then(Value::as_f64).unwrap_or(0.0);
     match () {
-        () if drop < CLOSE => "Nothing to do: no modality's loss costs much.",
+        () if costs_little => "Nothing to do: no modality's loss costs much.",
         () if dropout == 0.0 => {
             "Try `--set modality_dropout=0.2`: on missing modalities it is the strongest single step, with any method."
         }
-        () if method == "joint" => {
+        () if record.method == "joint" => {
             "Try `--method balgrad` beside the modality dropout: the two together keep more of Full."
         }
-        () if gap >= CLOSE => "What remains may be what the weaker modality has to give: look at its own view above.",
+        () if uneven => "What remains may be what the weaker modality has to give: look at its own view above.",
         () => "Balanced as it is; more data or stronger encoders would raise both.",
     }
 }

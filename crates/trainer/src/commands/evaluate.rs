@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::Usage;
+use crate::retest::{Request, retest};
 use anyhow::Result;
-use balgrad_trainer::Usage;
-use balgrad_trainer::retest::{Request, retest};
 use clap::Args;
 
 #[derive(Args)]
@@ -40,7 +40,7 @@ impl Evaluate {
             missing_ratios: self.missing_ratios,
             seed: self.seed,
         };
-        println!("{:#}", retest(&self.run, &request)?);
+        println!("{}", serde_json::to_string_pretty(&retest(&self.run, &request)?)?);
         Ok(ExitCode::SUCCESS)
     }
 }

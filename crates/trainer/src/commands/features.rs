@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use balgrad::Value;
-use balgrad_data::{Condition, Split};
-use balgrad_trainer::stage::{Stage, impairment};
+use balgrad_data::Split;
 use clap::Args;
+
+use crate::Usage;
+use crate::record::Condition;
+use crate::session::Session;
 
 use super::Configured;
 
@@ -25,14 +28,19 @@ pub(super) struct Features {
 impl Features {
     pub(super) fn run(self) -> Result<ExitCode> {
         let config = self.configured.load(&[("feature_variants", self.variants.map(Value::Count))])?;
-        let all = || Condition::ALL.map(|condition| condition.name().to_owned()).to_vec();
-        let names = if self.conditions.is_empty() { all() } else { self.conditions };
-        let conditions = names.iter().map(|name| impairment(&config, name)).collect::<Result<Vec<_>>>()?;
-        let stage = Stage::set(&config)?;
-        println!("train: {} samples, {} variants", stage.lessons(&config)?.len(), config.count("feature_variants"));
-        println!("val: {} samples", stage.bank(&config, Split::Val, None)?.len());
-        for (name, condition) in names.iter().zip(conditions) {
-            println!("test, {name}: {} samples", stage.bank(&config, Split::Test, condition)?.len());
+        let session = Session::new(&config)?;
+        let modalities = session.modalities();
+        let named = self.conditions.iter().map(|name| Condition::parse(name, &modalities));
+        let mut conditions: Vec<Condition> = named.collect::<Result<_, _>>().map_err(|e| Usage(e.to_string()))?;
+        if conditions.is_empty() {
+            conditions = Condition::tested(&modalities);
+        }
+        let variants = config.encoders.feature_variants;
+        println!("train: {} samples, {variants} variants", session.training_split()?.len());
+        println!("val: {} samples", session.split(Split::Val, None)?.len());
+        for condition in conditions {
+            let split = session.split(Split::Test, session.impairment(&config, &condition)?)?;
+            println!("test, {condition}: {} samples", split.len());
         }
         Ok(ExitCode::SUCCESS)
     }

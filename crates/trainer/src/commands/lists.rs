@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::config::{KEYS, Key, range};
+use crate::registry::registry;
 use anyhow::Result;
-use balgrad::{Kind, METHODS, Setting};
-use balgrad_data::LAYOUTS;
-use balgrad_encoders::{ENCODERS, FUSIONS};
-use balgrad_trainer::config::KEYS;
+use balgrad::Setting;
+use balgrad_encoders::FUSIONS;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -23,16 +23,18 @@ impl List {
             json!({"name": m.name, "about": m.about, "paper": m.paper, "cost": m.cost, "trains_heads": m.trains_heads,
                 "settings": m.settings.iter().map(setting).collect::<Vec<_>>()})
         };
-        self.print(METHODS.iter().map(row).collect())
+        self.print(registry().methods.iter().map(row).collect())
     }
 
     pub(super) fn layouts(&self) -> Result<ExitCode> {
-        self.print(LAYOUTS.iter().map(|l| json!({"name": l.name, "about": l.about, "paper": l.paper})).collect())
+        self.print(
+            registry().layouts.iter().map(|l| json!({"name": l.name, "about": l.about, "paper": l.paper})).collect(),
+        )
     }
 
     pub(super) fn encoders(&self) -> Result<ExitCode> {
-        let row = |e: &balgrad_encoders::EncoderEntry| json!({"name": e.name, "about": e.about, "paper": e.paper, "modality": e.modality});
-        self.print(ENCODERS.iter().map(row).collect())
+        let row = |e: &&balgrad_encoders::EncoderEntry| json!({"name": e.name, "about": e.about, "paper": e.paper, "modality": e.modality});
+        self.print(registry().encoders.iter().map(row).collect())
     }
 
     pub(super) fn fusions(&self) -> Result<ExitCode> {
@@ -40,7 +42,11 @@ impl List {
     }
 
     pub(super) fn keys(&self) -> Result<ExitCode> {
-        self.print(KEYS.iter().map(setting).collect())
+        let row = |key: &Key| {
+            json!({"name": key.name, "default": key.default, "values": range(key.kind), "about": key.about,
+                "aliases": key.aliases})
+        };
+        self.print(KEYS.iter().map(row).collect())
     }
 
     fn print(&self, rows: Vec<Value>) -> Result<ExitCode> {
@@ -77,13 +83,5 @@ impl List {
 }
 
 fn setting(s: &Setting) -> Value {
-    let values = match s.kind {
-        Kind::Flag => "true, false".to_owned(),
-        Kind::Text => "text".to_owned(),
-        Kind::Choice(words) => words.join(", "),
-        Kind::Number { min, max } => format!("{min} to {max}"),
-        Kind::Count { min, max: u64::MAX } => format!("whole, from {min}"),
-        Kind::Count { min, max } => format!("whole, {min} to {max}"),
-    };
-    json!({"name": s.name, "default": s.default, "values": values, "about": s.about})
+    json!({"name": s.name, "default": s.default, "values": range(s.kind), "about": s.about})
 }

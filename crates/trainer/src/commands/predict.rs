@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::{Model, Usage, interrupt};
 use anyhow::{Context, Result};
-use balgrad_trainer::{Model, Usage, interrupt};
 use clap::Args;
 use serde_json::Value;
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::checkpoint::write_atomic;
+use crate::{Usage, report};
 use anyhow::Result;
-use balgrad_trainer::checkpoint::write_atomic;
-use balgrad_trainer::{Usage, report};
 use clap::Args;
 
 #[derive(Args)]

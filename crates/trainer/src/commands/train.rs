@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::run::{self, Options};
+use crate::training::Watcher;
 use anyhow::Result;
 use balgrad::Value;
-use balgrad_trainer::run::{self, Options};
-use balgrad_trainer::training::Watcher;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -45,9 +45,9 @@ impl Train {
             .load(&[("method", self.method.clone().map(Value::Word)), ("seed", self.seed.map(Value::Count))])?;
         let mut show = Show::new(self.quiet, self.verbose);
         let options = Options { folder: self.out.clone(), resume: self.resume };
-        let results = run::train(&config, &options, &mut show)?;
+        let record = run::train(&config, &options, &mut show)?;
         show.finish();
-        println!("{}", run::one_line(&results));
+        println!("{}", record.one_line());
         if !self.quiet {
             eprintln!("run folder: {}", self.out.display());
         }

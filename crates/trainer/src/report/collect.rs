@@ -49,7 +49,7 @@ pub fn collect(folders: &[PathBuf]) -> Result<Collected> {
         }
         match Run::read(&folder) {
             Ok(run) => collected.runs.push(run),
-            Err(reason) => collected.skipped.push(Skipped { path: folder.display().to_string(), reason }),
+            Err(why) => collected.skipped.push(Skipped { path: folder.display().to_string(), reason: why.to_string() }),
         }
     }
     if collected.runs.is_empty() {

@@ -7,8 +7,10 @@ use rayon::prelude::*;
 use super::Run;
 use super::predictions::Predictions;
 use super::sections::{Arm, Section};
-use super::summary::{CONDITIONS, Comparison, Row, Summary, compared_metrics, score};
-use crate::statistics::{Bootstrap, Score, holm, interval, paired_t};
+use super::summary::{Comparison, Row, Summary, compared};
+use crate::metrics::{Score, Scored, Truth};
+use crate::record::{Condition, Measure};
+use crate::statistics::{Bootstrap, Resampled, holm, interval, paired_t};
 
 /// Seed of the draws, so that a report repeats to the last digit.
 const SEED: u64 = 20_250_313;
@@ -17,21 +19,19 @@ const SEED: u64 = 20_250_313;
 const BUDGET: usize = 40_000_000_000;
 const FEWEST: usize = 1_000;
 
-/// Conditions with predictions of their own.
-const MEASURED: [&str; 5] = ["full", "missing-image", "missing-text", "noisy-image", "noisy-text"];
-
 /// Scores of every run and condition under every draw.
-struct Draws {
+struct Draws<'a> {
     /// `[draws][sources]`.
     values: Vec<Vec<f64>>,
     /// Label, seed and condition → source.
-    sources: BTreeMap<(String, u64, &'static str), usize>,
+    sources: BTreeMap<(String, u64, Condition), usize>,
+    modalities: Vec<&'a str>,
 }
 
 /// Fills the intervals of `rows`, and adds the comparisons of a section to `summary`.
 pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], summary: &mut Summary) {
     let pairs = pairs(section);
-    for metric in compared_metrics(section) {
+    for metric in compared(section) {
         let drawn = match resample(section, metric, draws, &mut summary.notes) {
             Ok(drawn) => Some(drawn),
             Err(why) => {
@@ -41,13 +41,13 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
         };
         for row in rows.iter_mut().filter(|r| r.metric == metric) {
             let Some(arm) = section.arm(&row.method) else { continue };
-            let seeds: Vec<u64> = arm.runs.iter().map(|r| r.results.seed).collect();
+            let seeds: Vec<u64> = arm.runs.iter().map(|r| r.record.seed).collect();
             row.ci95 = drawn.as_ref().and_then(|d| interval(&d.mean_over_seeds(&arm.label, &seeds, &row.condition)?));
         }
         let first = summary.comparisons.len();
         for (a, b) in &pairs {
-            for condition in CONDITIONS {
-                summary.comparisons.extend(one(section, a, b, metric, condition, drawn.as_ref()));
+            for measure in Measure::table(&section.modalities()) {
+                summary.comparisons.extend(one(section, a, b, metric, &measure, drawn.as_ref()));
             }
         }
         let family = &mut summary.comparisons[first..];
@@ -81,14 +81,14 @@ fn one(
     section: &Section<'_>,
     a: &Arm<'_>,
     b: &Arm<'_>,
-    metric: &str,
-    condition: &str,
-    drawn: Option<&Draws>,
+    metric: Score,
+    measure: &Measure,
+    drawn: Option<&Draws<'_>>,
 ) -> Option<Comparison> {
     let with_seed = |arm: &Arm<'_>, seed: u64| {
-        arm.runs.iter().find(|r| r.results.seed == seed).and_then(|r| score(r, condition, metric))
+        arm.runs.iter().find(|r| r.record.seed == seed).and_then(|r| r.measure(measure, metric))
     };
-    let common = a.runs.iter().map(|r| r.results.seed).filter(|s| b.runs.iter().any(|r| r.results.seed == *s));
+    let common = a.runs.iter().map(|r| r.record.seed).filter(|s| b.runs.iter().any(|r| r.record.seed == *s));
     let common: Vec<u64> = common.collect();
     if common.is_empty() {
         return None;
@@ -99,15 +99,15 @@ fn one(
         .as_ref()
         .and_then(|(a, b)| crate::statistics::mean(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()));
     let ci95 = difference.and(drawn).and_then(|drawn| {
-        let of = |arm: &Arm<'_>| drawn.mean_over_seeds(&arm.label, &common, condition);
+        let of = |arm: &Arm<'_>| drawn.mean_over_seeds(&arm.label, &common, measure);
         interval(&of(a)?.iter().zip(of(b)?).map(|(a, b)| a - b).collect::<Vec<_>>())
     });
     Some(Comparison {
         dataset: section.name.clone(),
         a: a.label.clone(),
         b: b.label.clone(),
-        metric: metric.into(),
-        condition: condition.into(),
+        metric,
+        condition: measure.clone(),
         difference,
         p: both.and_then(|(a, b)| paired_t(&a, &b)).map(|t| t.p),
         p_holm: None,
@@ -118,31 +118,24 @@ fn one(
     })
 }
 
-impl Draws {
-    /// Under each draw, the mean over seeds of a condition's score, or of the average or gap of two.
-    fn mean_over_seeds(&self, label: &str, seeds: &[u64], condition: &str) -> Option<Vec<f64>> {
-        let source = |seed: u64, condition: &str| {
-            let condition = MEASURED.iter().find(|c| **c == condition)?;
-            self.sources.get(&(label.to_owned(), seed, *condition)).copied()
+impl Draws<'_> {
+    /// Under each draw, the mean over seeds of a row of the table.
+    fn mean_over_seeds(&self, label: &str, seeds: &[u64], measure: &Measure) -> Option<Vec<f64>> {
+        let conditions = measure.conditions(&self.modalities);
+        let source =
+            |seed: u64, condition: &Condition| self.sources.get(&(label.to_owned(), seed, condition.clone())).copied();
+        let of_seed = |&seed: &u64| conditions.iter().map(|c| source(seed, c)).collect::<Option<Vec<usize>>>();
+        let sources: Vec<Vec<usize>> = seeds.iter().map(of_seed).collect::<Option<_>>()?;
+        let mut scores = Vec::new();
+        let mean = |draw: &Vec<f64>| {
+            let mut value = |sources: &Vec<usize>| {
+                scores.clear();
+                scores.extend(sources.iter().map(|&i| draw[i]));
+                measure.value(&scores)
+            };
+            sources.iter().map(&mut value).sum::<f64>() / seeds.len() as f64
         };
-        let pair = |kind: &str| -> Option<Vec<(usize, usize)>> {
-            let one =
-                |&seed: &u64| Some((source(seed, &format!("{kind}-image"))?, source(seed, &format!("{kind}-text"))?));
-            seeds.iter().map(one).collect()
-        };
-        let count = seeds.len() as f64;
-        let over = |pairs: Vec<(usize, usize)>, f: fn(f64, f64) -> f64| -> Vec<f64> {
-            let mean = |draw: &Vec<f64>| pairs.iter().map(|&(i, t)| f(draw[i], draw[t])).sum::<f64>() / count;
-            self.values.iter().map(mean).collect()
-        };
-        match condition.rsplit_once('-') {
-            Some((kind, "avg")) => Some(over(pair(kind)?, |i, t| (i + t) / 2.0)),
-            Some((kind, "gap")) => Some(over(pair(kind)?, |i, t| (i - t).abs())),
-            _ => {
-                let same = seeds.iter().map(|&s| source(s, condition).map(|i| (i, i))).collect::<Option<_>>()?;
-                Some(over(same, |i, _| i))
-            }
-        }
+        Some(self.values.iter().map(mean).collect())
     }
 }
 
@@ -152,9 +145,19 @@ struct Groups {
     count: usize,
 }
 
-fn resample(section: &Section<'_>, metric: &str, draws: usize, notes: &mut Vec<String>) -> Result<Draws, String> {
+fn resample<'a>(
+    section: &Section<'a>,
+    metric: Score,
+    draws: usize,
+    notes: &mut Vec<String>,
+) -> Result<Draws<'a>, String> {
+    if metric.resample.is_none() {
+        return Err(format!("{metric} is no sum over samples"));
+    }
+    let modalities = section.modalities();
+    let measured = Condition::tested(&modalities);
     // Whichever run has its predictions says which samples and groups there are.
-    let read = |run: &&Run| Predictions::read(&run.path, "full", &run.results.dataset.classes);
+    let read = |run: &&Run| Predictions::read(&run.path, &Condition::Full, &run.record.dataset.classes);
     let mut models = section.arms.iter().flat_map(|arm| &arm.runs).map(read);
     let first = models.next().ok_or("there is no run")?;
     let model = first.or_else(|why| models.find_map(Result::ok).ok_or(why))?;
@@ -166,9 +169,10 @@ fn resample(section: &Section<'_>, metric: &str, draws: usize, notes: &mut Vec<S
     }
     let groups = Groups { of, count: index.len() };
     let runs = section.arms.iter().flat_map(|arm| arm.runs.iter().map(move |run| (arm.label.clone(), *run)));
-    let wanted: Vec<_> = runs.flat_map(|(label, run)| MEASURED.map(|c| (label.clone(), run, c))).collect();
-    let read = |(label, run, condition): &(String, &Run, &'static str)| {
-        load(run, condition, metric, &groups).map(|score| ((label.clone(), run.results.seed, *condition), score))
+    let wanted: Vec<_> =
+        runs.flat_map(|(label, run)| measured.iter().map(move |c| (label.clone(), run, c.clone()))).collect();
+    let read = |(label, run, condition): &(String, &Run, Condition)| {
+        load(run, condition, metric, &groups).map(|score| ((label.clone(), run.record.seed, condition.clone()), score))
     };
     let found: Vec<_> = wanted.par_iter().map(read).collect();
     let mut scores = Vec::new();
@@ -177,8 +181,9 @@ fn resample(section: &Section<'_>, metric: &str, draws: usize, notes: &mut Vec<S
         match result {
             Ok((key, score)) => {
                 let ours = score.at(&vec![1.0; groups.count]);
-                if run.score(condition, metric).is_none_or(|told| (told - ours).abs() > 1e-6) && ours.is_finite() {
-                    let told = run.score(condition, metric).map_or("null".into(), |v| v.to_string());
+                if run.record.score(condition, metric).is_none_or(|told| (told - ours).abs() > 1e-6) && ours.is_finite()
+                {
+                    let told = run.record.score(condition, metric).map_or("null".into(), |v| v.to_string());
                     notes.push(format!(
                         "{}: {metric} under {condition} is {ours} by its predictions, but results.json says {told}",
                         run.path.display()
@@ -190,17 +195,19 @@ fn resample(section: &Section<'_>, metric: &str, draws: usize, notes: &mut Vec<S
             Err(why) => notes.push(format!("{} ({label}, {condition}): no interval, since {why}", section.name)),
         }
     }
-    let cost: usize = scores.iter().map(Score::cost).sum::<usize>().max(1);
+    let cost: usize = scores.iter().map(Resampled::cost).sum::<usize>().max(1);
     let draws = draws.min((BUDGET / cost).max(FEWEST));
-    Ok(Draws { values: Bootstrap { draws, seed: SEED, groups: groups.count }.run(&scores), sources })
+    Ok(Draws { values: Bootstrap { draws, seed: SEED, groups: groups.count }.run(&scores), sources, modalities })
 }
 
-fn load(run: &Run, condition: &str, metric: &str, groups: &Groups) -> Result<Score, String> {
-    let dataset = &run.results.dataset;
+fn load(run: &Run, condition: &Condition, metric: Score, groups: &Groups) -> Result<Resampled, String> {
+    let dataset = &run.record.dataset;
     let said = Predictions::read(&run.path, condition, &dataset.classes)?;
     let of = |id: &String| groups.of.get(id).copied();
     let members: Option<Vec<usize>> = said.ids.iter().map(of).collect();
     let members = members.filter(|m| m.len() == groups.of.len()).ok_or("its test samples differ from other runs'")?;
-    Score::new(metric, dataset.task, &said.probs, &said.labels, &members, groups.count)
+    let scored = Scored::new(dataset.task, &said.probs, Truth::from(&said.labels));
+    scored
+        .and_then(|scored| Resampled::new(metric, &scored, &members, groups.count))
         .ok_or_else(|| "its predictions cannot be scored (not finite, or of another shape)".into())
 }

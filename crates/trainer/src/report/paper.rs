@@ -4,7 +4,10 @@
 //! "Missing image" means that the image is taken away and the text kept. For Hateful Memes the paper's scale fits
 //! accuracy as well as AUROC; which of the two it is, is not stated.
 
-/// Scores of one method in the order of [`CONDITIONS`], as printed in the paper.
+use crate::record::Measure;
+
+/// Scores of one method as printed in the paper: the rows of [`Measure::table`] for image and text, Table 2 the first
+/// five.
 pub type Column = (&'static str, &'static [f64]);
 
 /// One data set of a table.
@@ -17,19 +20,6 @@ pub struct Table {
     /// Methods, under this program's names.
     pub columns: &'static [Column],
 }
-
-/// Rows of Table 1; Table 2 has the first five.
-pub const CONDITIONS: [&str; 9] = [
-    "full",
-    "missing-image",
-    "missing-text",
-    "missing-avg",
-    "missing-gap",
-    "noisy-image",
-    "noisy-text",
-    "noisy-avg",
-    "noisy-gap",
-];
 
 /// Table 1: comparison of methods.
 pub const TABLE_1: [Table; 3] = [
@@ -107,8 +97,9 @@ pub fn find(tables: &'static [Table], name: &str, layout: &str) -> Option<&'stat
     tables.iter().find(|t| t.dataset == layout || t.dataset == name)
 }
 
-/// The paper's score of a method under a condition, in percent.
-pub fn score(table: &Table, method: &str, condition: &str) -> Option<f64> {
+/// The paper's score of a method, in percent.
+pub fn score(table: &Table, method: &str, measure: &Measure) -> Option<f64> {
     let (_, scores) = table.columns.iter().find(|(name, _)| *name == method)?;
-    scores.get(CONDITIONS.iter().position(|c| *c == condition)?).copied()
+    let row = Measure::table(&["image", "text"]).iter().position(|row| row == measure)?;
+    scores.get(row).copied()
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::record::Condition;
+
 /// Predictions of one run under one condition, one entry per sample.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Predictions {
@@ -28,7 +30,7 @@ struct Line {
 
 impl Predictions {
     /// Reads `RUN/predictions/<condition>.jsonl`.
-    pub(super) fn read(run: &Path, condition: &str, classes: &[String]) -> Result<Self, String> {
+    pub(super) fn read(run: &Path, condition: &Condition, classes: &[String]) -> Result<Self, String> {
         let path = run.join("predictions").join(format!("{condition}.jsonl"));
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let index: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{Collected, Run, Skipped};
+use crate::metrics::Score;
 
 /// The order of methods in every table; others follow alphabetically.
 const ORDER: &[&str] = &[
@@ -41,14 +42,26 @@ pub(super) struct Arm<'a> {
     pub(super) runs: Vec<&'a Run>,
 }
 
+impl Arm<'_> {
+    /// Something of each run, with commas between.
+    pub(super) fn list(&self, of: impl Fn(&Run) -> String) -> String {
+        self.runs.iter().map(|r| of(r)).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl<'a> Section<'a> {
     /// Some run of the section; what all runs share is read from it.
     pub(super) fn first(&self) -> &'a Run {
         self.arms[0].runs[0]
     }
 
-    pub(super) fn metric(&self) -> &'a str {
-        &self.first().results.metric
+    /// The headline score.
+    pub(super) fn metric(&self) -> Score {
+        self.first().record.metric
+    }
+
+    pub(super) fn modalities(&self) -> Vec<&'a str> {
+        self.first().record.modalities()
     }
 
     pub(super) fn arm(&self, label: &str) -> Option<&Arm<'a>> {
@@ -56,7 +69,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn seeds(&self) -> BTreeSet<u64> {
-        self.arms.iter().flat_map(|a| &a.runs).map(|r| r.results.seed).collect()
+        self.arms.iter().flat_map(|a| &a.runs).map(|r| r.record.seed).collect()
     }
 }
 
@@ -64,7 +77,7 @@ impl<'a> Section<'a> {
 pub(super) fn sections(collected: &Collected) -> (Vec<Section<'_>>, Vec<Skipped>) {
     let mut by_key: BTreeMap<(&str, String, &str, &str), Vec<&Run>> = BTreeMap::new();
     for run in &collected.runs {
-        let r = &run.results;
+        let r = &run.record;
         let encoders = r.encoders.values().map(String::as_str).collect::<Vec<_>>().join(" + ");
         by_key.entry((&r.dataset.name, encoders, &r.fusion, &r.dataset.fingerprint)).or_default().push(run);
     }
@@ -91,7 +104,7 @@ pub(super) fn sections(collected: &Collected) -> (Vec<Section<'_>>, Vec<Skipped>
 fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
     let mut by_label: BTreeMap<String, Vec<&'a Run>> = BTreeMap::new();
     for run in runs {
-        by_label.entry(label(run)).or_default().push(run);
+        by_label.entry(run.record.label().to_owned()).or_default().push(run);
     }
     let mut arms: BTreeMap<(usize, String), BTreeMap<u64, &'a Run>> = BTreeMap::new();
     for (label, runs) in by_label {
@@ -100,16 +113,16 @@ fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
             let mut label = label.clone();
             if !differing.is_empty() {
                 let of = |key: &String| {
-                    format!("{}={}", key.trim_start_matches("method."), show(run.results.settings.get(key)))
+                    format!("{}={}", key.trim_start_matches("method."), show(run.record.settings.get(key)))
                 };
                 label += &format!(" ({})", differing.iter().map(of).collect::<Vec<_>>().join(", "));
             }
             let seeds = arms.entry((rank(&label), label)).or_default();
-            if let Some(first) = seeds.get(&run.results.seed) {
+            if let Some(first) = seeds.get(&run.record.seed) {
                 let reason = format!("the same data, method and seed as {}", first.path.display());
                 repeated.push(Skipped { path: run.path.display().to_string(), reason });
             } else {
-                seeds.insert(run.results.seed, run);
+                seeds.insert(run.record.seed, run);
             }
         }
     }
@@ -118,9 +131,8 @@ fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
 
 /// Settings in which runs of one label differ: they are no repetitions of each other.
 fn differing_settings(runs: &[&Run]) -> Vec<String> {
-    let keys: BTreeSet<&String> = runs.iter().flat_map(|r| r.results.settings.keys()).collect();
-    let differs =
-        |key: &&String| runs.iter().any(|r| r.results.settings.get(*key) != runs[0].results.settings.get(*key));
+    let keys: BTreeSet<&String> = runs.iter().flat_map(|r| r.record.settings.keys()).collect();
+    let differs = |key: &&String| runs.iter().any(|r| r.record.settings.get(*key) != runs[0].record.settings.get(*key));
     keys.into_iter().filter(differs).filter(|k| *k != "seed").cloned().collect()
 }
 
@@ -130,31 +142,6 @@ pub(super) fn show(value: Option<&Value>) -> String {
         Some(Value::String(s)) => s.clone(),
         Some(other) => other.to_string(),
     }
-}
-
-/// The row's name: its label, or the method with the settings that tables name.
-fn label(run: &Run) -> String {
-    let r = &run.results;
-    if let Some(label) = r.label.as_ref().filter(|l| !l.trim().is_empty()) {
-        return match label.trim() {
-            "joint + modality dropout" => "joint+dropout".into(),
-            "balgrad + modality dropout" => "balgrad+dropout".into(),
-            label => label.into(),
-        };
-    }
-    let setting = |name: &str| r.settings.get(name).or_else(|| r.settings.get(&format!("method.{name}")));
-    let off = |name: &str| setting(name).is_some_and(|v| v == &Value::Bool(false) || v.as_str() == Some("uniform"));
-    let mut label = match (r.method.as_str(), off("reweight") || off("share"), off("project")) {
-        ("balgrad", true, true) => "neither",
-        ("balgrad", false, true) => "reweighting",
-        ("balgrad", true, false) => "projection",
-        (method, ..) => method,
-    }
-    .to_owned();
-    if setting("modality_dropout").and_then(Value::as_f64).is_some_and(|p| p > 0.0) {
-        label += "+dropout";
-    }
-    label
 }
 
 /// Place in tables. A label with settings in brackets stands with its method.

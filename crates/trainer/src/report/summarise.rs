@@ -2,9 +2,10 @@
 
 use super::compare::compare;
 use super::sections::{Section, sections};
-use super::summary::{CONDITIONS, Row, RunCard, Summary, score};
+use super::summary::{Row, RunCard, Summary};
 use super::{Collected, Run};
-use crate::metrics::Metrics;
+use crate::metrics::Score;
+use crate::record::{Condition, Measure};
 use crate::statistics::{mean, standard_deviation};
 
 /// Draws of the bootstrap.
@@ -33,29 +34,31 @@ pub fn summary(collected: &Collected) -> Summary {
 }
 
 fn rows(section: &Section<'_>) -> Vec<Row> {
-    let conditions = || CONDITIONS.into_iter().chain(["image-only", "text-only"]);
+    let measures = Measure::all(&section.modalities());
     let mut rows = Vec::new();
     for arm in &section.arms {
-        for condition in conditions() {
-            for metric in Metrics::NAMES {
-                let of = |condition: &str| -> Option<Vec<f64>> {
-                    arm.runs.iter().map(|r| score(r, condition, metric)).collect()
+        for measure in &measures {
+            for metric in Score::of(section.first().record.dataset.task) {
+                let of = |measure: &Measure| -> Option<Vec<f64>> {
+                    arm.runs.iter().map(|r| r.measure(measure, metric)).collect()
                 };
-                let scores = of(condition);
+                let scores = of(measure);
                 let mean_of = |scores: &Option<Vec<f64>>| scores.as_deref().and_then(mean);
-                let impaired = condition.ends_with("-image") || condition.ends_with("-text");
-                let higher_is_better = !matches!(metric, "ece" | "brier");
-                let above = mean_of(&scores).zip(mean_of(&of("full"))).is_some_and(|(score, full)| score > full);
+                let impaired = matches!(measure, Measure::Of(condition) if condition.is_impaired());
+                let full = of(&Measure::Of(Condition::Full));
+                let ahead =
+                    mean_of(&scores).zip(mean_of(&full)).is_some_and(|(score, full)| metric.is_better(score, full));
                 rows.push(Row {
                     dataset: section.name.clone(),
                     method: arm.label.clone(),
-                    condition: condition.into(),
-                    metric: metric.into(),
+                    condition: measure.clone(),
+                    metric,
                     mean: mean_of(&scores),
                     std: scores.as_deref().and_then(standard_deviation),
                     seeds: arm.runs.len(),
                     ci95: None,
-                    negative_transfer: impaired && higher_is_better && above,
+                    // Scores of calibration say nothing of it.
+                    negative_transfer: impaired && metric.leads && ahead,
                 });
             }
         }
@@ -64,7 +67,7 @@ fn rows(section: &Section<'_>) -> Vec<Row> {
 }
 
 fn card(run: &Run, dataset: &str, method: &str) -> RunCard {
-    let r = run.results.clone();
+    let r = run.record.clone();
     RunCard {
         path: run.path.display().to_string(),
         dataset: dataset.to_owned(),
@@ -76,6 +79,7 @@ fn card(run: &Run, dataset: &str, method: &str) -> RunCard {
         samples: r.dataset.samples,
         fingerprint: r.dataset.fingerprint,
         metric: r.metric,
+        val: r.val.scores.get(r.metric),
         best_epoch: r.best_epoch,
         device: r.device,
         version: r.version,

@@ -1,13 +1,15 @@
-//! What a report says in numbers, ready for JSON.
+//! The numbers of a report, ready for JSON.
 
 use std::collections::BTreeMap;
 
+use balgrad_data::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Skipped;
 use super::sections::Section;
-use super::{Run, Skipped};
-use crate::metrics::Metrics;
+use crate::metrics::Score;
+use crate::record::Measure;
 
 /// What `summary.json` holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,13 +46,15 @@ pub struct RunCard {
     /// The fusion.
     pub fusion: String,
     /// Samples per split.
-    pub samples: BTreeMap<String, u64>,
+    pub samples: BTreeMap<Split, u64>,
     /// Hash of the data.
     pub fingerprint: String,
-    /// The headline metric.
-    pub metric: String,
+    /// The headline score.
+    pub metric: Score,
+    /// Its value on the validation split after the chosen epoch.
+    pub val: Option<f64>,
     /// The chosen epoch.
-    pub best_epoch: Option<u64>,
+    pub best_epoch: u64,
     /// Where it ran.
     pub device: String,
     /// Version of the program.
@@ -58,7 +62,7 @@ pub struct RunCard {
     /// Revision of the source.
     pub revision: String,
     /// Time from start to end, in seconds.
-    pub wall_seconds: Option<f64>,
+    pub wall_seconds: f64,
 }
 
 /// A score over seeds.
@@ -69,9 +73,9 @@ pub struct Row {
     /// The method.
     pub method: String,
     /// A test condition, or `missing-avg`, `missing-gap`, `noisy-avg`, `noisy-gap`.
-    pub condition: String,
-    /// The metric.
-    pub metric: String,
+    pub condition: Measure,
+    /// The score.
+    pub metric: Score,
     /// Mean over seeds; null where a seed's score is undefined.
     pub mean: Option<f64>,
     /// Sample standard deviation over seeds; null for one seed.
@@ -80,7 +84,7 @@ pub struct Row {
     pub seeds: usize,
     /// 95 % interval of the mean over test samples (bootstrap over groups), where predictions were there to resample.
     pub ci95: Option<[f64; 2]>,
-    /// Whether this is an impaired score above Full.
+    /// Whether this is an impaired score that is better than Full.
     pub negative_transfer: bool,
 }
 
@@ -93,10 +97,10 @@ pub struct Comparison {
     pub a: String,
     /// The method it is compared with.
     pub b: String,
-    /// The metric.
-    pub metric: String,
+    /// The score.
+    pub metric: Score,
     /// The condition, as in [`Row`].
-    pub condition: String,
+    pub condition: Measure,
     /// Mean over common seeds of the score of `a` less that of `b`; of a gap, less is better.
     pub difference: Option<f64>,
     /// Paired t test over seeds, two-sided.
@@ -113,31 +117,8 @@ pub struct Comparison {
     pub resolved: bool,
 }
 
-/// Metrics that are compared: the headline, and for binary tasks those in which such data sets are reported.
-pub(super) fn compared_metrics(section: &Section<'_>) -> Vec<&'static str> {
-    let binary = section.first().results.dataset.task == crate::metrics::Task::Binary;
-    let compared = |m: &&str| *m == section.metric() || (binary && matches!(*m, "accuracy" | "f1_macro" | "auroc"));
-    Metrics::NAMES.into_iter().filter(compared).collect()
+/// Scores that are compared: the headline, and for binary tasks those in which such data sets are reported.
+pub(super) fn compared(section: &Section<'_>) -> Vec<Score> {
+    let form = section.first().record.dataset.task;
+    Score::of(form).filter(|score| *score == section.metric() || score.compared.contains(&form)).collect()
 }
-
-/// Score of a run under a condition or a pair's average or gap.
-pub(super) fn score(run: &Run, condition: &str, metric: &str) -> Option<f64> {
-    match condition.rsplit_once('-') {
-        Some((kind, "avg")) => run.pair(kind, metric).map(|p| p.0),
-        Some((kind, "gap")) => run.pair(kind, metric).map(|p| p.1),
-        _ => run.score(condition, metric),
-    }
-}
-
-/// Scores of two conditions, in the order of tables.
-pub(super) const CONDITIONS: [&str; 9] = [
-    "full",
-    "missing-image",
-    "missing-text",
-    "missing-avg",
-    "missing-gap",
-    "noisy-image",
-    "noisy-text",
-    "noisy-avg",
-    "noisy-gap",
-];

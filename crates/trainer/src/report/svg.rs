@@ -2,22 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// Text as it may stand in HTML, in attributes too.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
+use maud::{Markup, html};
+
+use crate::metrics::Unit;
 
 /// A line of a plot.
 pub(super) struct Line {
@@ -27,13 +14,6 @@ pub(super) struct Line {
     pub(super) label: String,
     /// `(x, y)`, in the order of x.
     pub(super) points: Vec<(f64, f64)>,
-}
-
-/// How numbers of an axis are written.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Unit {
-    Percent,
-    Plain,
 }
 
 const WIDTH: f64 = 340.0;
@@ -81,7 +61,7 @@ impl Axis {
     }
 
     fn text(&self, value: f64, unit: Unit) -> String {
-        let (value, step) = if unit == Unit::Percent { (100.0 * value, 100.0 * self.step) } else { (value, self.step) };
+        let (value, step) = (unit.scale() * value, unit.scale() * self.step);
         // As few digits as tell the ticks apart exactly.
         let exact = |digits: &usize| {
             let scaled = step * 10f64.powi(*digits as i32);
@@ -93,12 +73,45 @@ impl Axis {
     }
 }
 
-fn open(height: f64, label: &str) -> String {
-    format!(r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#, escape(label))
+/// A coordinate as it is written: tenths of a pixel.
+fn px(value: f64) -> String {
+    format!("{value:.1}")
 }
 
-/// Lines over a grid; nothing to draw is said in words.
-pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool, lines: &[Line]) -> String {
+fn frame(height: f64, label: &str, inside: &Markup) -> Markup {
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-label=(label) { (inside) }
+    }
+}
+
+fn empty() -> Markup {
+    html! { p class="quiet" { "No data for this figure." } }
+}
+
+/// Horizontal lines at the ticks of an axis.
+fn grid(y: &Axis, unit: Unit) -> Markup {
+    html! {
+        @for tick in y.ticks() {
+            line class="grid" x1=(LEFT) x2=(px(WIDTH - RIGHT)) y1=(px(y.at(tick))) y2=(px(y.at(tick))) {}
+            text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(tick) + 3.5)) text-anchor="end" { (y.text(tick, unit)) }
+        }
+    }
+}
+
+/// The ticks of the axis below a plot, and its name.
+fn below(x: &Axis, ticks: &[f64], unit: Unit, name: &str) -> Markup {
+    html! {
+        @for &tick in ticks {
+            text class="tick" x=(px(x.at(tick))) y=(px(HEIGHT - BOTTOM + 14.0)) text-anchor="middle" {
+                (x.text(tick, unit))
+            }
+        }
+        text class="name" x=(px((LEFT + WIDTH - RIGHT) / 2.0)) y=(px(HEIGHT - 4.0)) text-anchor="middle" { (name) }
+    }
+}
+
+/// Lines over a grid; where there is nothing to draw, words say so.
+pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool, lines: &[Line]) -> Markup {
     let all = || lines.iter().flat_map(|l| &l.points);
     let x = Axis::new(all().map(|p| p.0), false, LEFT, WIDTH - RIGHT);
     let y = Axis::new(all().map(|p| p.1), zero, HEIGHT - BOTTOM, TOP);
@@ -109,178 +122,117 @@ pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool,
     if high > low {
         (x.low, x.high) = (low, high);
     }
-    let mut out = open(HEIGHT, label);
-    grid(&mut out, &y, units.1);
-    for tick in ticks {
-        let _ = write!(
-            out,
-            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            x.at(tick),
-            HEIGHT - BOTTOM + 14.0,
-            x.text(tick, units.0)
-        );
-    }
-    let _ = write!(
-        out,
-        r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 4.0,
-        escape(x_label)
-    );
-    for line in lines {
+    let path = |line: &Line| {
         let mut path = String::new();
         for (i, (px, py)) in line.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).enumerate() {
             let _ = write!(path, "{}{:.1} {:.1}", if i == 0 { "M" } else { "L" }, x.at(*px), y.at(*py));
         }
-        let _ = write!(
-            out,
-            r#"<path class="line {}" d="{path}"><title>{}</title></path>"#,
-            line.class,
-            escape(&line.label)
-        );
-    }
-    out + "</svg>"
+        path
+    };
+    let inside = html! {
+        (grid(&y, units.1))
+        (below(&x, &ticks, units.0, x_label))
+        @for line in lines {
+            path class={ "line " (line.class) } d=(path(line)) { title { (line.label) } }
+        }
+    };
+    frame(HEIGHT, label, &inside)
 }
 
-fn grid(out: &mut String, y: &Axis, unit: Unit) {
-    for tick in y.ticks() {
-        let (at, text) = (y.at(tick), y.text(tick, unit));
-        let _ = write!(
-            out,
-            r#"<line class="grid" x1="{LEFT}" x2="{:.1}" y1="{at:.1}" y2="{at:.1}"/><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{text}</text>"#,
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 3.5
-        );
-    }
-}
-
-fn empty() -> String {
-    r#"<p class="quiet">No data for this figure.</p>"#.into()
-}
-
-/// A group of horizontal bars: its name, `(class, name, score, deviation)` of each bar, and a mark to compare with.
+/// A group of horizontal bars: its name, its bars, and a mark to compare them with.
 pub(super) struct Group {
     pub(super) name: String,
-    pub(super) bars: Vec<(&'static str, &'static str, f64, Option<f64>)>,
+    pub(super) bars: Vec<Bar>,
     pub(super) mark: Option<f64>,
     pub(super) strong: bool,
 }
 
+/// One bar of a group.
+pub(super) struct Bar {
+    /// Class of its colour.
+    pub(super) class: String,
+    pub(super) name: String,
+    pub(super) score: f64,
+    pub(super) deviation: Option<f64>,
+}
+
 /// Horizontal bars from 0, with whiskers of a standard deviation.
-pub(super) fn bars(label: &str, unit: Unit, groups: &[Group]) -> String {
+pub(super) fn bars(label: &str, unit: Unit, groups: &[Group]) -> Markup {
     const THICK: f64 = 9.0;
     const NAMES: f64 = 104.0;
-    let ends = groups.iter().flat_map(|g| g.bars.iter().map(|b| b.2 + b.3.unwrap_or(0.0)).chain(g.mark));
-    let Some(x) = Axis::new(ends, true, NAMES, WIDTH - RIGHT - 6.0) else { return empty() };
+    let ends =
+        |g: &Group| -> Vec<f64> { g.bars.iter().map(|b| b.score + b.deviation.unwrap_or(0.0)).chain(g.mark).collect() };
+    let Some(x) = Axis::new(groups.iter().flat_map(ends), true, NAMES, WIDTH - RIGHT - 6.0) else { return empty() };
     let tall = |g: &Group| g.bars.len() as f64 * (THICK + 2.0) + 10.0;
     let height = groups.iter().map(tall).sum::<f64>() + 30.0;
-    let mut out = open(height, label);
-    for tick in x.ticks() {
-        let at = x.at(tick);
-        let _ = write!(
-            out,
-            r#"<line class="grid" x1="{at:.1}" x2="{at:.1}" y1="4" y2="{:.1}"/><text class="tick" x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            height - 24.0,
-            height - 10.0,
-            x.text(tick, unit)
-        );
-    }
-    let mut top = 8.0;
-    for group in groups {
-        let middle = top + (tall(group) - 10.0) / 2.0 + 3.0;
-        let class = if group.strong { "name strong" } else { "name" };
-        let name: String = group.name.chars().take(18).collect();
-        let _ = write!(
-            out,
-            r#"<text class="{class}" x="{:.1}" y="{middle:.1}" text-anchor="end">{}</text>"#,
-            NAMES - 8.0,
-            escape(&name)
-        );
-        for (i, (class, name, score, deviation)) in group.bars.iter().enumerate() {
-            let y = top + i as f64 * (THICK + 2.0);
-            let score_text =
-                if unit == Unit::Percent { format!("{:.2} %", 100.0 * score) } else { format!("{score:.1}") };
-            let title = format!("{}, {name}: {score_text}", group.name);
-            let _ = write!(
-                out,
-                r#"<rect class="bar {class}" x="{NAMES}" y="{y:.1}" width="{:.1}" height="{THICK}" rx="2"><title>{}</title></rect>"#,
-                (x.at(*score) - NAMES).max(0.5),
-                escape(&title)
-            );
-            if let Some(sd) = deviation {
-                let y = y + THICK / 2.0;
-                let _ = write!(
-                    out,
-                    r#"<line class="whisker" x1="{:.1}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}"/>"#,
-                    x.at((score - sd).max(0.0)),
-                    x.at(score + sd)
-                );
+    let tops = groups.iter().scan(8.0, |top, group| {
+        let here = *top;
+        *top += tall(group);
+        Some(here)
+    });
+    let bar = |group: &Group, bar: &Bar, y: f64| {
+        let score =
+            if unit == Unit::Percent { format!("{:.2} %", 100.0 * bar.score) } else { format!("{:.1}", bar.score) };
+        html! {
+            rect class={ "bar " (bar.class) } x=(NAMES) y=(px(y)) width=(px((x.at(bar.score) - NAMES).max(0.5)))
+                height=(THICK) rx="2" { title { (group.name) ", " (bar.name) ": " (score) } }
+            @if let Some(sd) = bar.deviation {
+                line class="whisker" x1=(px(x.at((bar.score - sd).max(0.0)))) x2=(px(x.at(bar.score + sd)))
+                    y1=(px(y + THICK / 2.0)) y2=(px(y + THICK / 2.0)) {}
             }
         }
-        if let Some(mark) = group.mark {
-            let at = x.at(mark);
-            let _ = write!(
-                out,
-                r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{:.1}" y2="{:.1}"/>"#,
-                top - 2.0,
-                top + tall(group) - 10.0
-            );
+    };
+    let inside = html! {
+        @for tick in x.ticks() {
+            line class="grid" x1=(px(x.at(tick))) x2=(px(x.at(tick))) y1="4" y2=(px(height - 24.0)) {}
+            text class="tick" x=(px(x.at(tick))) y=(px(height - 10.0)) text-anchor="middle" { (x.text(tick, unit)) }
         }
-        top += tall(group);
-    }
-    out + "</svg>"
+        @for (group, top) in groups.iter().zip(tops) {
+            text class=(if group.strong { "name strong" } else { "name" }) x=(px(NAMES - 8.0))
+                y=(px(top + (tall(group) - 10.0) / 2.0 + 3.0)) text-anchor="end" {
+                (group.name.chars().take(18).collect::<String>())
+            }
+            @for (i, one) in group.bars.iter().enumerate() { (bar(group, one, top + i as f64 * (THICK + 2.0))) }
+            @if let Some(mark) = group.mark {
+                line class="mark" x1=(px(x.at(mark))) x2=(px(x.at(mark))) y1=(px(top - 2.0))
+                    y2=(px(top + tall(group) - 10.0)) {}
+            }
+        }
+    };
+    frame(height, label, &inside)
 }
 
 /// Two histograms on the same bins: the first filled, the second as an outline.
-pub(super) fn histograms(label: &str, x_label: &str, edges: &[f64], before: &[f64], after: &[f64]) -> String {
+pub(super) fn histograms(label: &str, x_label: &str, edges: &[f64], before: &[u64], after: &[u64]) -> Markup {
     let bins = before.len();
     if bins == 0 || edges.len() != bins + 1 || after.len() != bins || edges.windows(2).any(|w| w[1] <= w[0]) {
         return empty();
     }
-    let part = |counts: &[f64]| -> Vec<f64> {
-        let total = counts.iter().sum::<f64>().max(1.0);
-        counts.iter().map(|c| c / total).collect()
+    let fractions = |counts: &[u64]| -> Vec<f64> {
+        let total = counts.iter().sum::<u64>().max(1) as f64;
+        counts.iter().map(|&c| c as f64 / total).collect()
     };
-    let (before, after) = (part(before), part(after));
+    let (before, after) = (fractions(before), fractions(after));
     let (first, last) = (edges[0], edges[bins]);
     let x = Axis { low: first, high: last, step: (last - first) / 4.0, from: LEFT, to: WIDTH - RIGHT };
     let Some(y) = Axis::new(before.iter().chain(&after).copied(), true, HEIGHT - BOTTOM, TOP) else { return empty() };
-    let mut out = open(HEIGHT, label);
-    grid(&mut out, &y, Unit::Percent);
     let floor = HEIGHT - BOTTOM;
+    let ends = |bin: usize| (x.at(edges[bin]), x.at(edges[bin + 1]));
     let mut outline = format!("M{:.1} {floor:.1}", x.at(first));
-    for bin in 0..bins {
-        let (left, right) = (x.at(edges[bin]), x.at(edges[bin + 1]));
-        let class = if edges[bin + 1] <= 1e-9 { "against" } else { "with" };
-        let _ = write!(
-            out,
-            r#"<rect class="bar {class}" x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}"/>"#,
-            left + 0.5,
-            y.at(before[bin]),
-            (right - left - 1.0).max(0.3),
-            floor - y.at(before[bin])
-        );
-        let top = y.at(after[bin]);
+    for (bin, &fraction) in after.iter().enumerate() {
+        let ((left, right), top) = (ends(bin), y.at(fraction));
         let _ = write!(outline, "L{left:.1} {top:.1}L{right:.1} {top:.1}");
     }
     let _ = write!(outline, "L{:.1} {floor:.1}", x.at(last));
-    let _ = write!(out, r#"<path class="line outline" d="{outline}"/>"#);
-    for tick in x.ticks() {
-        let _ = write!(
-            out,
-            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            x.at(tick),
-            floor + 14.0,
-            x.text(tick, Unit::Plain)
-        );
-    }
-    let _ = write!(
-        out,
-        r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text></svg>"#,
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 4.0,
-        escape(x_label)
-    );
-    out
+    let class = |bin: usize| if edges[bin + 1] <= 1e-9 { "bar against" } else { "bar with" };
+    let inside = html! {
+        (grid(&y, Unit::Percent))
+        @for (bin, &fraction) in before.iter().enumerate() {
+            rect class=(class(bin)) x=(px(ends(bin).0 + 0.5)) y=(px(y.at(fraction)))
+                width=(px((ends(bin).1 - ends(bin).0 - 1.0).max(0.3))) height=(px(floor - y.at(fraction))) {}
+        }
+        path class="line outline" d=(outline) {}
+        (below(&x, &x.ticks().collect::<Vec<_>>(), Unit::Plain, x_label))
+    };
+    frame(HEIGHT, label, &inside)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::summary::CONDITIONS;
 use super::{Comparison, Row, Summary};
+use crate::metrics::{Better, Score, Unit};
+use crate::record::{Condition, Impairment, Measure};
 
 /// Columns of a terminal that a table may take.
 const WIDTH: usize = 110;
@@ -12,12 +13,20 @@ const WIDTH: usize = 110;
 pub(super) const ABLATION: [&str; 5] = ["joint", "neither", "reweighting", "projection", "balgrad"];
 
 /// Conditions that a comparison prints; the others stand in `summary.json`.
-pub(super) const COMPARED: [&str; 5] = ["full", "missing-avg", "missing-gap", "noisy-avg", "noisy-gap"];
+pub(super) const COMPARED: [Measure; 5] = [
+    Measure::Of(Condition::Full),
+    Measure::Avg(Impairment::Missing),
+    Measure::Gap(Impairment::Missing),
+    Measure::Avg(Impairment::Noisy),
+    Measure::Gap(Impairment::Noisy),
+];
 
 /// One data set's part of a summary.
 pub(super) struct View<'a> {
     pub(super) dataset: &'a str,
-    pub(super) metric: &'a str,
+    /// The headline score.
+    pub(super) metric: Score,
+    pub(super) modalities: Vec<&'a str>,
     pub(super) methods: Vec<&'a str>,
     pub(super) seeds: Vec<u64>,
     rows: Vec<&'a Row>,
@@ -45,37 +54,52 @@ pub(super) fn views(summary: &Summary) -> Vec<View<'_>> {
             }
         }
         seeds.sort_unstable();
-        View {
+        let first = runs().next()?;
+        Some(View {
             dataset,
-            metric: runs().next().map_or("accuracy", |r| &r.metric),
+            metric: first.metric,
+            modalities: first.encoders.keys().map(String::as_str).collect(),
             methods,
             seeds,
             rows: summary.rows.iter().filter(|r| r.dataset == dataset).collect(),
             comparisons: summary.comparisons.iter().filter(|c| c.dataset == dataset).collect(),
-        }
+        })
     };
-    names.into_iter().map(view).collect()
+    names.into_iter().filter_map(view).collect()
 }
 
 impl<'a> View<'a> {
-    pub(super) fn row(&self, method: &str, condition: &str, metric: &str) -> Option<&'a Row> {
-        self.rows.iter().find(|r| r.method == method && r.condition == condition && r.metric == metric).copied()
+    /// The headline score of a method.
+    pub(super) fn row(&self, method: &str, measure: &Measure) -> Option<&'a Row> {
+        let wanted = |r: &&&Row| r.method == method && r.condition == *measure && r.metric == self.metric;
+        self.rows.iter().find(wanted).copied()
     }
 
-    /// Metrics that were compared, the headline first.
-    pub(super) fn compared_metrics(&self) -> Vec<&'a str> {
-        let mut metrics: Vec<&str> = Vec::new();
+    /// The rows of a table.
+    pub(super) fn measures(&self) -> Vec<Measure> {
+        Measure::table(&self.modalities)
+    }
+
+    /// Of those, the ones that the ablation has.
+    pub(super) fn ablated(&self) -> Vec<Measure> {
+        let noisy = |m: &Measure| m.conditions(&self.modalities).iter().any(|c| matches!(c, Condition::Noisy { .. }));
+        self.measures().into_iter().filter(|m| !noisy(m)).collect()
+    }
+
+    /// Scores that were compared, the headline first.
+    pub(super) fn compared(&self) -> Vec<Score> {
+        let mut metrics: Vec<Score> = Vec::new();
         for c in &self.comparisons {
-            if !metrics.contains(&c.metric.as_str()) {
-                metrics.push(&c.metric);
+            if !metrics.contains(&c.metric) {
+                metrics.push(c.metric);
             }
         }
         metrics.sort_by_key(|m| *m != self.metric);
         metrics
     }
 
-    pub(super) fn comparisons(&self, metric: &str, conditions: &[&str]) -> Vec<&'a Comparison> {
-        let wanted = |c: &&&Comparison| c.metric == metric && conditions.contains(&c.condition.as_str());
+    pub(super) fn comparisons(&self, metric: Score, measures: &[Measure]) -> Vec<&'a Comparison> {
+        let wanted = |c: &&&Comparison| c.metric == metric && measures.contains(&c.condition);
         self.comparisons.iter().filter(wanted).copied().collect()
     }
 
@@ -86,54 +110,60 @@ impl<'a> View<'a> {
     }
 }
 
-/// A metric's name in text.
-pub(super) fn metric_name(metric: &str) -> &str {
-    match metric {
-        "f1_macro" => "F1-macro",
-        "f1_micro" => "F1-micro",
-        "auroc" => "AUROC",
-        "map" => "mAP",
-        "ece" => "ECE",
-        "brier" => "Brier score",
-        other => other,
-    }
+/// Whether numbers of a score are percent, in words behind its name.
+pub(super) fn in_percent(score: Score) -> &'static str {
+    if score.unit == Unit::Percent { " in %" } else { "" }
 }
 
-/// A condition's name in text.
-pub(super) fn condition_name(condition: &str) -> String {
-    match condition {
-        "full" => "Full".into(),
-        "missing-gap" => "Missing ΔGap".into(),
-        "noisy-gap" => "Noisy ΔGap".into(),
-        other => {
-            let text = other.replace('-', " ");
-            text[..1].to_uppercase() + &text[1..]
+/// A score with its deviation, and an asterisk for negative transfer.
+fn cell(row: Option<&Row>) -> String {
+    let Some((row, mean)) = row.and_then(|r| Some((r, r.mean?))) else { return "–".into() };
+    format!("{}{}{}", row.metric.text(mean, 2), deviation(row, mean), if row.negative_transfer { "*" } else { "" })
+}
+
+/// `±` and the deviation, with the decimals of the mean; nothing for one seed.
+pub(super) fn deviation(row: &Row, mean: f64) -> String {
+    let digits = row.metric.digits(mean, 2);
+    row.std.map_or(String::new(), |s| format!("±{:.digits$}", row.metric.unit.scale() * s))
+}
+
+/// What a comparison allows to say of `a`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Better,
+    Worse,
+    NotResolved,
+    NoInterval,
+    Undefined,
+}
+
+impl Verdict {
+    pub(super) fn of(c: &Comparison) -> Self {
+        let less_is_better = c.condition.is_gap() || c.metric.better == Better::Lower;
+        match c.difference {
+            None => Self::Undefined,
+            Some(_) if c.ci95.is_none() => Self::NoInterval,
+            Some(_) if !c.resolved => Self::NotResolved,
+            Some(d) if (d > 0.0) != less_is_better => Self::Better,
+            Some(_) => Self::Worse,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::NotResolved => "not resolved",
+            Self::NoInterval => "no interval",
+            Self::Undefined => "undefined",
         }
     }
 }
 
-/// A score in percent with its deviation, and an asterisk for negative transfer.
-pub(super) fn cell(row: Option<&Row>) -> String {
-    let Some((row, mean)) = row.and_then(|r| Some((r, r.mean?))) else { return "–".into() };
-    let deviation = row.std.map_or(String::new(), |s| format!("±{:.2}", 100.0 * s));
-    format!("{:.2}{deviation}{}", 100.0 * mean, if row.negative_transfer { "*" } else { "" })
-}
-
-/// What a comparison allows to say of `a`.
-pub(super) fn verdict(c: &Comparison) -> &'static str {
-    let less_is_better = c.condition.ends_with("-gap");
-    match c.difference {
-        None => "undefined",
-        Some(_) if c.ci95.is_none() => "no interval",
-        Some(_) if !c.resolved => "not resolved",
-        Some(d) if (d > 0.0) != less_is_better => "better",
-        Some(_) => "worse",
-    }
-}
-
-/// Points of percent with their sign.
-pub(super) fn points(value: f64) -> String {
-    format!("{:+.2}", 100.0 * value).replace('-', "−")
+/// A difference with its sign: points of percent, or in the score's own unit.
+pub(super) fn points(score: Score, value: f64) -> String {
+    let digits = score.digits(value, 2);
+    format!("{:+.digits$}", score.unit.scale() * value).replace('-', "−")
 }
 
 pub(super) fn p_value(p: Option<f64>) -> String {
@@ -144,9 +174,9 @@ pub(super) fn p_value(p: Option<f64>) -> String {
     }
 }
 
-/// The interval in points.
+/// The interval of a difference.
 pub(super) fn interval(c: &Comparison) -> String {
-    c.ci95.map_or("–".into(), |[low, high]| format!("[{}, {}]", points(low), points(high)))
+    c.ci95.map_or("–".into(), |[low, high]| format!("[{}, {}]", points(c.metric, low), points(c.metric, high)))
 }
 
 /// Table 1, Table 2 and the comparisons with BalGrad of every data set.
@@ -155,20 +185,21 @@ pub fn tables(summary: &Summary) -> String {
     for view in views(summary) {
         let _ = writeln!(
             out,
-            "{} · {} in %, mean±sd over {} seed{}",
+            "{} · {}{}, mean±sd over {} seed{}",
             view.dataset,
-            metric_name(view.metric),
+            view.metric.title,
+            in_percent(view.metric),
             view.seeds.len(),
             if view.seeds.len() == 1 { "" } else { "s" }
         );
         let _ = writeln!(out, "\nTable 1 (* negative transfer: an impaired score above Full)");
-        grid(&mut out, &view, &view.methods, &CONDITIONS);
+        grid(&mut out, &view, &view.methods, &view.measures());
         let ablation = view.ablation();
         if !ablation.is_empty() {
             let _ = writeln!(out, "\nTable 2, ablation (joint is the baseline; neither = BalGrad without both parts)");
-            grid(&mut out, &view, &ablation, &CONDITIONS[..5]);
+            grid(&mut out, &view, &ablation, &view.ablated());
         }
-        for metric in view.compared_metrics() {
+        for metric in view.compared() {
             comparisons(&mut out, &view, metric);
         }
         out.push('\n');
@@ -187,10 +218,11 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]) {
-    const FIRST: usize = 14;
+fn grid(out: &mut String, view: &View<'_>, methods: &[&str], measures: &[Measure]) {
+    let longest = measures.iter().map(|m| m.title().chars().count() + 1).max().unwrap_or(0);
+    let first = longest.max(14);
     let column = |method: &str| {
-        let cells = conditions.iter().map(|c| cell(view.row(method, c, view.metric)));
+        let cells = measures.iter().map(|m| cell(view.row(method, m)));
         let mut column: Vec<String> = std::iter::once(method.to_owned()).chain(cells).collect();
         let width = column.iter().map(|c| c.chars().count()).max().unwrap_or(0) + 2;
         column.iter_mut().for_each(|c| *c = " ".repeat(width - c.chars().count()) + c);
@@ -199,7 +231,7 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
     let columns: Vec<(usize, Vec<String>)> = methods.iter().map(|m| column(m)).collect();
     let mut rest = columns.as_slice();
     while !rest.is_empty() {
-        let mut used = FIRST;
+        let mut used = first;
         let fits = rest
             .iter()
             .take_while(|(w, _)| {
@@ -209,12 +241,12 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
             .count()
             .max(1);
         let (block, next) = rest.split_at(fits);
-        for line in 0..=conditions.len() {
-            let name = if line == 0 { String::new() } else { condition_name(conditions[line - 1]) };
+        for line in 0..=measures.len() {
+            let name = if line == 0 { String::new() } else { measures[line - 1].title() };
             let cells: String = block.iter().map(|(_, c)| c[line].as_str()).collect();
-            let _ = writeln!(out, "{name:FIRST$}{cells}");
+            let _ = writeln!(out, "{name:first$}{cells}");
             if line == 0 {
-                let _ = writeln!(out, "{}", "─".repeat(FIRST + block.iter().map(|(w, _)| w).sum::<usize>()));
+                let _ = writeln!(out, "{}", "─".repeat(first + block.iter().map(|(w, _)| w).sum::<usize>()));
             }
         }
         if !next.is_empty() {
@@ -224,13 +256,14 @@ fn grid(out: &mut String, view: &View<'_>, methods: &[&str], conditions: &[&str]
     }
 }
 
-fn comparisons(out: &mut String, view: &View<'_>, metric: &str) {
+fn comparisons(out: &mut String, view: &View<'_>, metric: Score) {
     let found = view.comparisons(metric, &COMPARED);
     let Some(first) = found.first() else { return };
     let _ = writeln!(
         out,
-        "\nComparisons, {}: difference in points; 95 % interval from {} draws of test groups; p from a paired t over {} seeds",
-        metric_name(metric),
+        "\nComparisons, {}: difference{}; 95 % interval from {} draws of test groups; p from a paired t over {} seeds",
+        metric.title,
+        if metric.unit == Unit::Percent { " in points" } else { "" },
         first.draws,
         first.seeds
     );
@@ -242,15 +275,15 @@ fn comparisons(out: &mut String, view: &View<'_>, metric: &str) {
     for c in found {
         let pair = format!("{} − {}", c.a, c.b);
         let shown = if pair == last { "" } else { pair.as_str() };
-        let difference = c.difference.map_or("–".into(), points);
+        let difference = c.difference.map_or("–".into(), |d| points(metric, d));
         let _ = writeln!(
             out,
             "{shown:width$}  {:14}{difference:>9}  {:>18}{:>8}{:>8}  {}",
-            condition_name(&c.condition),
+            c.condition.title(),
             interval(c),
             p_value(c.p),
             p_value(c.p_holm),
-            verdict(c)
+            Verdict::of(c).name()
         );
         last = pair;
     }

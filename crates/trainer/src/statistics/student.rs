@@ -1,10 +1,11 @@
 //! Student's t over paired observations.
 
 use serde::{Deserialize, Serialize};
+use statrs::function::beta::checked_beta_reg;
 
-use super::{mean, regularized_incomplete_beta, standard_deviation};
+use super::{mean, standard_deviation};
 
-/// What a paired t test says.
+/// The result of a paired t test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedT {
     /// Mean of the differences.
@@ -39,7 +40,7 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Option<PairedT> {
     Some(PairedT { difference, t, degrees, p: student_two_sided(t, degrees) })
 }
 
-/// P(|T| ≥ |t|) for Student's t with `degrees` of freedom.
+/// P(|T| ≥ |t|) for Student's t with `degrees` of freedom; NaN for arguments outside.
 pub fn student_two_sided(t: f64, degrees: f64) -> f64 {
-    regularized_incomplete_beta(degrees / (degrees + t * t), degrees / 2.0, 0.5)
+    checked_beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).unwrap_or(f64::NAN)
 }

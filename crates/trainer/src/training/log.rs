@@ -12,11 +12,11 @@ impl Run<'_> {
     /// What happened in the step that was just taken.
     pub(super) fn log_step(&mut self, rate: f64) -> Result<()> {
         let report = self.balancer.report();
-        let names = self.course.modalities;
+        let names = &self.modalities;
         let by_name =
             |values: &[f64]| names.iter().zip(values).map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<Map<_, _>>();
         let mut line = Map::new();
-        let losses: Map<String, Value> = report.losses.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
+        let losses: Map<String, Value> = report.losses.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
         line.insert("kind".into(), json!("step"));
         line.insert("step".into(), json!(self.progress.step));
         line.insert("epoch".into(), json!(self.progress.epoch + 1));
@@ -47,7 +47,7 @@ impl Run<'_> {
         }
         line.insert("lr".into(), json!(rate));
         line.insert("seconds".into(), json!(self.progress.seconds));
-        if self.progress.step.is_multiple_of(self.course.config.count("log_every")) {
+        if self.progress.step.is_multiple_of(self.training.config.output.log_every) {
             self.write_line(&line)?;
         }
         Ok(())

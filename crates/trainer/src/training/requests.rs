@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
-use balgrad::{Panel, Request, Role, Survey};
+use anyhow::{Context, Result, bail};
+use balgrad::{Probe, Request, Role, SplitProbe};
 use balgrad_encoders::{Parameters, TwoTower};
 use balgrad_kernels::Optimizer;
 use candle_core::Tensor;
 
-use super::{Course, Run, role};
-use crate::bank::Bank;
-use crate::evaluation::{batch, expects};
+use super::{Run, Training, role};
+use crate::evaluator::{batch, readers};
+use crate::split_data::SplitData;
 
 impl Run<'_> {
     /// Does what the method asked for.
@@ -24,12 +24,13 @@ impl Run<'_> {
                     self.optimizer = Optimizer::new(parameters, self.kind)?;
                 }
                 Request::Relearn { modality, weight } => {
-                    let model = self.course.model;
+                    let model = &self.training.session.model;
                     self.move_back(weight, |name| role(model, name) == Role::Tower(modality))?;
                 }
                 Request::Rehearse(samples) => {
                     self.progress.rehearsals = samples.into_iter().map(|r| (r.sample, r.shown)).collect();
                 }
+                other => bail!("this program cannot do what the method asks for: {other:?}"),
             }
         }
         Ok(())
@@ -37,7 +38,7 @@ impl Run<'_> {
 
     /// A frozen model with these weights.
     pub(super) fn teacher_of(&self, weights: &HashMap<String, Tensor>) -> Result<(Parameters, TwoTower)> {
-        let (parameters, model) = (self.course.fresh)()?;
+        let (parameters, model) = self.training.session.fresh()?;
         for (name, var) in parameters.all() {
             var.set(weights.get(&name).with_context(|| format!("the teacher lacks `{name}`"))?)?;
         }
@@ -46,7 +47,7 @@ impl Run<'_> {
 
     /// Moves the chosen parameters towards their first values: `weight · first + (1 − weight) · now`.
     fn move_back(&self, weight: f64, chosen: impl Fn(&str) -> bool) -> Result<()> {
-        let (first, _) = (self.course.fresh)()?;
+        let (first, _) = self.training.session.fresh()?;
         let first: HashMap<_, _> = first.all().into_iter().collect();
         for (name, var) in self.named.iter().filter(|(name, _)| chosen(name)) {
             let first = first.get(name).with_context(|| format!("a fresh model lacks `{name}`"))?;
@@ -58,24 +59,23 @@ impl Run<'_> {
 }
 
 /// How the model sees every sample of training and validation split.
-pub(super) fn survey(course: &Course<'_>) -> Result<Survey> {
-    Ok(Survey { train: panel(course, course.train)?, val: panel(course, course.val)? })
+pub(super) fn probe(training: &Training<'_>) -> Result<Probe> {
+    Ok(Probe { train: split_probe(training, training.train)?, val: split_probe(training, training.val)? })
 }
 
-fn panel(course: &Course<'_>, bank: &Bank) -> Result<Panel> {
-    let (model, judge) = (course.model, &course.judge);
-    let reads = expects(model);
-    let mut embeddings = vec![Vec::with_capacity(bank.len()); model.modalities()];
-    bank.feed_all(batch(&reads), &reads, judge.device, |_, inputs| {
+fn split_probe(training: &Training<'_>, data: &SplitData) -> Result<SplitProbe> {
+    let (model, evaluator) = (&training.session.model, &training.evaluator);
+    let mut embeddings = vec![Vec::with_capacity(data.len()); model.modalities()];
+    data.feed_all(batch(data), &readers(model), evaluator.device, |_, inputs| {
         for (all, some) in embeddings.iter_mut().zip(model.embed(&inputs)?) {
             all.extend(some.detach().to_vec2::<f32>()?);
         }
         Ok(())
     })?;
     let correct = |shown: usize| {
-        let bank = bank.showing(shown);
-        Ok(judge.correct(&judge.answers(&bank, &reads)?.probs, &bank))
+        let data = data.showing(shown);
+        Ok(evaluator.correctness(&evaluator.predict(&data)?.rows, &data))
     };
     let correct = (0..1 << model.modalities()).map(correct).collect::<Result<_>>()?;
-    Ok(Panel { labels: bank.labels.to_vec(), embeddings, correct })
+    Ok(SplitProbe { labels: data.labels().to_vec(), embeddings, correct })
 }

@@ -1,12 +1,18 @@
 //! Run folders of made-up runs, from a seeded generator: shaped as real ones, measured on nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use balgrad_trainer::metrics::{Task, compute};
+use balgrad_data::Split;
+use balgrad_data::Task;
+use balgrad_trainer::metrics::{Score, compute};
+use balgrad_trainer::record::{
+    Condition, Conflict, DatasetCard, Histogram, Impairment, MissingRatios, Noise, Pair, RunRecord, Validation, View,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 pub const METHODS: [&str; 11] = [
     "joint",
@@ -21,6 +27,8 @@ pub const METHODS: [&str; 11] = [
     "joint+dropout",
     "balgrad+dropout",
 ];
+
+const MODALITIES: [&str; 2] = ["image", "text"];
 
 /// A made-up data set.
 #[derive(Clone)]
@@ -39,9 +47,6 @@ impl Data {
     }
 }
 
-const CONDITIONS: [&str; 7] =
-    ["full", "missing-image", "missing-text", "noisy-image", "noisy-text", "image-only", "text-only"];
-
 /// Writes the runs of all `methods` and seeds under `root`, and returns their folders.
 pub fn write(root: &Path, data: &Data, methods: &[&str]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
@@ -58,13 +63,12 @@ pub fn write(root: &Path, data: &Data, methods: &[&str]) -> Vec<PathBuf> {
 fn write_run(folder: &Path, data: &Data, method: &str, m: usize, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(100 * m as u64 + seed);
     fs::create_dir_all(folder.join("predictions")).unwrap();
-    let metric = if data.task == Task::MultiLabel { "f1_macro" } else { "accuracy" };
+    let metric = Score::headline(data.task);
     let strength = 0.01 * METHODS.iter().position(|k| *k == method).unwrap_or(4) as f64;
-    let mut test = Map::new();
-    for (c, condition) in CONDITIONS.into_iter().enumerate() {
+    let mut test = BTreeMap::new();
+    for (c, condition) in Condition::all(&MODALITIES).into_iter().enumerate() {
         let skill = [0.75, 0.5, 0.62, 0.6, 0.7, 0.52, 0.66][c] + strength * [0.2, 2.0, 1.0, 1.0, 0.2, 1.0, 0.5][c];
         let (probs, labels) = predictions(&mut rng, data, skill);
-        test.insert(condition.into(), serde_json::to_value(compute(data.task, &probs, &labels)).unwrap());
         let mut text = String::new();
         for (i, (probs, labels)) in probs.iter().zip(&labels).enumerate() {
             let names: Vec<&str> = labels.iter().map(|&l| data.classes[l as usize].as_str()).collect();
@@ -73,45 +77,74 @@ fn write_run(folder: &Path, data: &Data, method: &str, m: usize, seed: u64) {
             text.push('\n');
         }
         fs::write(folder.join(format!("predictions/{condition}.jsonl")), text).unwrap();
+        test.insert(condition, Some(compute(data.task, &probs, &labels)));
     }
-    let score = |c: &str| test[c][metric].as_f64().unwrap();
-    let pair = |kind: &str| {
-        let (i, t) = (score(&format!("{kind}-image")), score(&format!("{kind}-text")));
-        json!({"avg": (i + t) / 2.0, "gap": (i - t).abs()})
-    };
+    let score = |c: &Condition| test[c].as_ref().unwrap().get(metric).unwrap();
     let ratios: Vec<f64> = (0..=10).map(|i| f64::from(i) / 10.0).collect();
-    let fall = |c: &str| ratios.iter().map(|r| score("full") + r * (score(c) - score("full"))).collect::<Vec<_>>();
+    let fall = |c: Condition| {
+        let full = score(&Condition::Full);
+        (c.clone(), ratios.iter().map(|r| Some(full + r * (score(&c) - full))).collect())
+    };
+    let scores = MODALITIES.iter().map(|m| fall(Condition::missing(m))).collect();
     let edges: Vec<f64> = (0..=40).map(|i| -1.0 + f64::from(i) / 20.0).collect();
-    let bump = |at: f64, cut: bool| -> Vec<f64> {
-        edges
+    let bump = |at: f64, cut: bool| Histogram {
+        counts: edges
             .windows(2)
-            .map(|w| if cut && w[1] <= 0.0 { 0.0 } else { (200.0 * (-((w[0] - at) / 0.2).powi(2)).exp()).round() })
-            .collect()
+            .map(|w| if cut && w[1] <= 0.0 { 0 } else { (200.0 * (-((w[0] - at) / 0.2).powi(2)).exp()).round() as u64 })
+            .collect(),
+        edges: edges.clone(),
     };
     let projects = ["projection", "balgrad", "balgrad+dropout"].contains(&method);
-    let conflict = |at: f64| {
-        json!({"fraction": 0.4 - at, "cosine_before": {"edges": edges, "counts": bump(at, false)},
-        "cosine_after": {"edges": edges, "counts": bump(at, projects)}})
-    };
     let has_kl = projects || ["neither", "reweighting"].contains(&method);
-    let results = json!({
-        "schema": 1,
-        "dataset": {"name": data.name, "layout": "manifest", "task": data.task, "classes": data.classes, "fingerprint": "sha256:0123abcd",
-            "samples": {"train": 900, "val": 120, "test": data.samples}, "skipped": 0, "show_samples": false},
-        "method": method.split('+').next(), "label": method, "settings": {"epochs": 12}, "seed": seed,
-        "encoders": {"image": "descriptor", "text": "ngrams"}, "fusion": "concat", "device": "cpu", "version": "0.1.0",
-        "revision": "abc1234", "wall_seconds": 3.5, "peak_rss_bytes": 0, "metric": metric, "best_epoch": 9, "val": {},
-        "steps_per_second": 200.0,
-        "missing_ratios": {"ratios": ratios, "missing-image": fall("missing-image"), "missing-text": fall("missing-text")},
-        "impairments": {"noisy-image": {"kind": "gaussian", "severity": 3}, "noisy-text": {"kind": "mask", "severity": 3}},
-        "missing": pair("missing"), "noisy": pair("noisy"), "views": {"image-only": "head", "text-only": "head"},
-        "conflict": if has_kl { json!({"image": conflict(-0.05), "text": conflict(0.2)}) } else { Value::Null },
-        "test": test,
-    });
-    fs::write(folder.join("results.json"), results.to_string()).unwrap();
+    let conflict = |(m, at): (&str, f64)| {
+        let (cosine_before, cosine_after) = (bump(at, false), bump(at, projects));
+        (m.to_owned(), Conflict { fraction: Some(0.4 - at), cosine_before, cosine_after })
+    };
+    let each = |words: [&str; 2]| MODALITIES.map(str::to_owned).into_iter().zip(words.map(str::to_owned)).collect();
+    let noise = |(m, kind): (&str, &str)| (Condition::noisy(m), Noise { kind: kind.into(), severity: 3 });
+    let mut record = RunRecord {
+        schema: 2,
+        dataset: DatasetCard {
+            name: data.name.into(),
+            layout: "manifest".into(),
+            task: data.task,
+            classes: data.classes.clone(),
+            fingerprint: "sha256:0123abcd".into(),
+            samples: [(Split::Train, 900), (Split::Val, 120), (Split::Test, data.samples as u64)].into(),
+            skipped: 0,
+            show_samples: false,
+        },
+        label: method.into(),
+        method: method.split('+').next().unwrap().into(),
+        settings: [("epochs".to_owned(), json!(12))].into_iter().collect(),
+        seed,
+        encoders: each(["descriptor", "ngrams"]),
+        fusion: "concat".into(),
+        device: "cpu".into(),
+        version: "0.1.0".into(),
+        revision: "abc1234".into(),
+        wall_seconds: 3.5,
+        peak_rss_bytes: 0,
+        metric,
+        best_epoch: 9,
+        val: Validation::default(),
+        steps_per_second: 200.0,
+        nan_steps: 0,
+        parameters: 0,
+        missing_ratios: MissingRatios { ratios: ratios.clone(), scores },
+        impairments: [("image", "gaussian"), ("text", "mask")].map(noise).into(),
+        test,
+        missing: Pair::default(),
+        noisy: Pair::default(),
+        views: MODALITIES.map(|m| (Condition::only(m), Some(View::Head))).into(),
+        conflict: has_kl.then(|| [("image", -0.05), ("text", 0.2)].map(conflict).into()),
+        contribution: None,
+    };
+    (record.missing, record.noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
+    record.write(folder).unwrap();
     fs::write(folder.join("config.toml"), format!("data = \"{}\"\nmethod = \"{method}\"\nseed = {seed}\n", data.name))
         .unwrap();
-    fs::write(folder.join("metrics.jsonl"), log(&mut rng, metric, has_kl, strength)).unwrap();
+    fs::write(folder.join("metrics.jsonl"), log(&mut rng, metric.name, has_kl, strength)).unwrap();
 }
 
 fn predictions(rng: &mut ChaCha8Rng, data: &Data, skill: f64) -> (Vec<Vec<f32>>, Vec<Vec<u32>>) {

@@ -1,0 +1,7 @@
+//! Tests of the crate as others use it.
+#![allow(clippy::unwrap_used)]
+
+mod dirt;
+mod framing;
+mod layouts;
+mod written;

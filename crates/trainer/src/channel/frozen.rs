@@ -1,0 +1,178 @@
+//! Frozen encoders at work: features computed once, and cached.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use balgrad_data::{Ahead, Sample, Split, load, stable_hash};
+use balgrad_encoders::{
+    CacheKey, CachedFeatures, Encoder, EncoderKind, Error, FeatureCache, FeatureWriter, Item, Parameters, Reader,
+    Standardizer, View,
+};
+use candle_core::{DType, Device};
+
+use super::{Channel, Mode};
+use crate::environment::cache_folder;
+use crate::readable::Readable;
+use crate::split_data::{Table, unloaded};
+
+/// Samples in one forward pass.
+const BATCH: usize = 32;
+
+/// A frozen encoder, and a hash of all that decides its features.
+pub(crate) struct Loaded {
+    encoder: Box<dyn Encoder>,
+    digest: String,
+}
+
+impl Loaded {
+    pub(super) fn reader(&self) -> &dyn Reader {
+        self.encoder.reader()
+    }
+
+    /// The features of some items, one row each.
+    pub(super) fn rows(&self, items: &[Item]) -> Result<Vec<f32>> {
+        let input = self.encoder.reader().collate(items, &Device::Cpu)?;
+        Ok(self.encoder.forward(&input)?.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Channel {
+    /// Finds out what features are, and standardises them where they want it.
+    pub(super) fn settle(&mut self, data: &Readable) -> Result<()> {
+        let loaded = self.loaded()?;
+        let (digest, missing) = (loaded.digest.clone(), loaded.rows(&[Item::Missing])?);
+        self.spec.mode = Mode::Frozen { digest, missing, standardizer: None };
+        if let EncoderKind::Handcrafted { standardize: true, .. } = self.entry.kind {
+            let table = self.table(data, Split::Train, View::default())?;
+            let has = |place: &usize| data.has(self.modality, data.indices(Split::Train)[*place]);
+            let rows =
+                (0..data.indices(Split::Train).len()).filter(has).filter_map(|place| readable_row(&table, place));
+            let fitted = Standardizer::fit(table.dim(), rows.collect::<Vec<_>>().into_iter());
+            if let Mode::Frozen { standardizer, .. } = &mut self.spec.mode {
+                *standardizer = Some(fitted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The encoder, loaded once for each time that it is let go.
+    pub(super) fn loaded(&self) -> Result<Arc<Loaded>> {
+        let mut slot = lock(&self.loaded);
+        if let Some(loaded) = &*slot {
+            return Ok(Arc::clone(loaded));
+        }
+        let name = self.entry.name;
+        let (encoder, digest) = match (self.entry.kind, &self.spec.origin) {
+            (EncoderKind::Handcrafted { build, .. }, _) => {
+                let encoder = build(&self.spec.fitted)?;
+                let fitted = stable_hash(&[self.spec.fitted.as_bytes()]);
+                let digest = format!("{}:{fitted:016x}", encoder.reader().key()?);
+                (encoder, digest)
+            }
+            (EncoderKind::Pretrained { build, .. }, Some(origin)) => {
+                let files = origin.files(self.entry)?;
+                let parameters = Parameters::new(0, &Device::Cpu).frozen();
+                let encoder = build(&files, &parameters).with_context(|| format!("`{name}` from {}", files.place()))?;
+                let reads = stable_hash(&[encoder.reader().key()?.as_bytes()]);
+                let digest = format!("{name}:{}:{reads:016x}", parameters.digest()?);
+                (encoder, digest)
+            }
+            _ => bail!("`{name}` has no features that could be computed once"),
+        };
+        if let Mode::Frozen { digest: known, .. } = &self.spec.mode
+            && !known.is_empty()
+            && *known != digest
+        {
+            let place = self.spec.origin.as_ref().map_or("", |origin| &origin.place);
+            bail!("{place}: other weights of `{name}` than those that were trained with");
+        }
+        Ok(Arc::clone(slot.insert(Arc::new(Loaded { encoder, digest }))))
+    }
+
+    /// The features of a split as the model reads them: with `variants`, so many training variants of each sample in place of the
+    /// sample as it is; where the modality is taken away, none.
+    pub(crate) fn features(&self, data: &Readable, split: Split, views: &[View]) -> Result<Table> {
+        let Mode::Frozen { missing, standardizer, .. } = &self.spec.mode else { bail!("the encoder is trained") };
+        let tables = views.iter().map(|view| self.table(data, split, *view)).collect::<Result<_>>()?;
+        Ok(Table { tables, standardizer: standardizer.clone(), missing: missing.clone() })
+    }
+
+    /// Which samples of a split can be read, by the first table that is made of them.
+    pub(crate) fn readable(&self, data: &Readable, split: Split, view: View) -> Result<Vec<bool>> {
+        let table = self.table(data, split, view)?;
+        Ok((0..data.indices(split).len()).map(|place| readable_row(&table, place).is_some()).collect())
+    }
+
+    /// A table of features, a row for each sample of the split, from the cache where it is there. A sample that cannot be read has
+    /// NaN for features.
+    fn table(&self, data: &Readable, split: Split, view: View) -> Result<Arc<CachedFeatures>> {
+        let Mode::Frozen { digest, missing, .. } = &self.spec.mode else { bail!("the encoder is trained") };
+        let condition = format!("{}:{}", split.name(), view.key());
+        let key = CacheKey {
+            encoder: digest,
+            preprocessing: self.modality.name,
+            dataset: &data.fingerprint,
+            condition: &condition,
+        };
+        let shape = (data.indices(split).len(), missing.len());
+        let cached = FeatureCache::new(cache_folder())
+            .get_or_build(&key, shape, |writer| self.compute(data, split, &view, writer))?;
+        if let Some(note) = &cached.note {
+            eprintln!("balgrad: {note}");
+        }
+        Ok(Arc::new(cached))
+    }
+
+    fn compute(&self, data: &Readable, split: Split, view: &View, writer: &mut FeatureWriter) -> Result<()> {
+        let loaded = self.loaded()?;
+        let samples: Vec<&Sample> = data.indices(split).iter().map(|&row| &data.dataset.samples[row]).collect();
+        let Some(m) = data.dataset.modalities.iter().position(|m| *m == self.modality) else {
+            bail!("{} has no {}", data.dataset.name, self.modality.name)
+        };
+        let dim = loaded.encoder.dim();
+        let progress = progress(samples.len(), &format!("{} {} {}", split.name(), self.modality.name, view.key()));
+        let ahead = Ahead { batch: BATCH, workers: rayon::current_num_threads(), batches: 2 };
+        // What cannot be read has no features; that is no failure of the others.
+        let item = |sample: &&Sample| match &sample.parts[m] {
+            None => Ok(Some(Item::Missing)),
+            Some(source) => match loaded.reader().item(source, &sample.id, view) {
+                Ok(item) => Ok(Some(item)),
+                Err(Error::Data(_)) => Ok(None),
+                Err(error) => Err(anyhow::Error::from(error)),
+            },
+        };
+        load(&samples, ahead, item, |batches| -> Result<()> {
+            for batch in batches {
+                let (_, items) = batch.map_err(unloaded)?;
+                let broken: Vec<bool> = items.iter().map(Option::is_none).collect();
+                let items: Vec<Item> = items.into_iter().map(|item| item.unwrap_or(Item::Missing)).collect();
+                let mut rows = loaded.rows(&items)?;
+                for (row, _) in rows.chunks_exact_mut(dim).zip(broken).filter(|(_, broken)| *broken) {
+                    row.fill(f32::NAN);
+                }
+                writer.append(&rows)?;
+                progress.inc(items.len() as u64);
+                crate::interrupt::check()?;
+            }
+            Ok(())
+        })?;
+        progress.finish_and_clear();
+        Ok(())
+    }
+}
+
+/// The row of a sample that could be read.
+pub(crate) fn readable_row(table: &CachedFeatures, place: usize) -> Option<&[f32]> {
+    table.row(place).filter(|row| row.first().is_some_and(|v| !v.is_nan()))
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn progress(total: usize, name: &str) -> indicatif::ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}");
+    let bar = indicatif::ProgressBar::new(total as u64).with_message(name.to_owned());
+    if let Ok(style) = style { bar.with_style(style) } else { bar }
+}

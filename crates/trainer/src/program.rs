@@ -1,0 +1,58 @@
+//! The program: arguments in, exit code out.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use balgrad_data::DataError;
+use clap::Parser;
+
+use crate::commands::Program;
+use crate::interrupt::{self, Interrupted};
+use crate::{Registry, Usage};
+
+/// `balgrad` with these tables: the whole of a program that adds a method, a modality or an encoder of its own.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     let mut registry = balgrad_trainer::Registry::default();
+///     // registry.methods.push(&MY_METHOD);
+///     balgrad_trainer::main(registry)
+/// }
+/// ```
+///
+/// Call it first thing in `main`, before there are threads: it sets the process up for training.
+pub fn main(registry: Registry) -> ExitCode {
+    balgrad_kernels::keep_freed_memory();
+    balgrad_kernels::rest_candle_pool();
+    let program = Program::parse();
+    let ready = registry.install().map_err(anyhow::Error::from);
+    let ready = ready.and_then(|()| interrupt::listen().map_err(anyhow::Error::from));
+    match ready.and_then(|()| program.run()) {
+        Ok(code) => code,
+        // Whoever reads our output has gone: that is no failure of ours.
+        Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("balgrad: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// 2 for what can be decided from arguments and config, 128 + n for signal n, 1 for all else.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(Interrupted(signal)) = cause.downcast_ref() {
+            return 128 + *signal as u8;
+        }
+        let usage = cause.downcast_ref::<Usage>().is_some()
+            || cause.downcast_ref::<DataError>().is_some_and(DataError::is_usage);
+        if usage {
+            return 2;
+        }
+    }
+    1
+}

@@ -1,0 +1,143 @@
+//! What the numbers of a data set allow to say: sentences, and every comparison.
+
+use maud::{Markup, html};
+
+use crate::metrics::{Better, Score, Unit};
+use crate::record::{Condition, Impairment, Measure};
+use crate::report::Comparison;
+use crate::report::tables::{COMPARED, Verdict, View, interval, p_value, points};
+
+/// Rows that the sentences are about.
+const SUMMED_UP: [Measure; 3] =
+    [Measure::Of(Condition::Full), Measure::Avg(Impairment::Missing), Measure::Avg(Impairment::Noisy)];
+
+impl Verdict {
+    /// The class of a row of a table.
+    fn class(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            _ => "unclear",
+        }
+    }
+}
+
+/// Which method has the best mean in a row, and where BalGrad stands to every other method.
+fn standing(view: &View<'_>, measure: &Measure) -> Option<String> {
+    let metric = view.metric;
+    let scored = view.methods.iter().filter_map(|m| Some((*m, view.row(m, measure)?.mean?)));
+    let (best, score) = scored.max_by(|x, y| metric.order(y.1, x.1))?;
+    let comparisons = view.comparisons(metric, std::slice::from_ref(measure));
+    let against = |wanted: Verdict| -> String {
+        let found = comparisons.iter().filter(|c| c.a == "balgrad" && Verdict::of(c) == wanted);
+        found.map(|c| c.b.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let extreme = if metric.better == Better::Higher { "highest" } else { "lowest" };
+    let mut parts =
+        vec![format!("{}: the {extreme} mean is that of {best} ({})", measure.title(), metric.text(score, 2))];
+    for (wanted, words) in [
+        (Verdict::Better, "balgrad beats"),
+        (Verdict::Worse, "balgrad loses to"),
+        (Verdict::NotResolved, "balgrad is not told apart from"),
+        (Verdict::NoInterval, "balgrad has no interval, only a p over seeds, against"),
+    ] {
+        let names = against(wanted);
+        if !names.is_empty() {
+            parts.push(format!("{words} {names}"));
+        }
+    }
+    Some(parts.join("; ") + ".")
+}
+
+/// The headline comparisons in words, favourable or not.
+pub(super) fn findings(view: &View<'_>) -> Markup {
+    let wanted = |c: &&Comparison| matches!(c.b.as_str(), "joint" | "neither" | "joint+dropout");
+    let found: Vec<&Comparison> = view.comparisons(view.metric, &SUMMED_UP).into_iter().filter(wanted).collect();
+    html! {
+        @if !found.is_empty() {
+            h3 { "In short" }
+            @for sentence in SUMMED_UP.iter().filter_map(|measure| standing(view, measure)) {
+                p { (sentence) }
+            }
+            ul class="findings" {
+                @for pair in found.chunk_by(|x, y| x.a == y.a && x.b == y.b) {
+                    li class=(class_of(pair)) {
+                        b { (pair[0].a) } " against " (pair[0].b) ": "
+                        (pair.iter().map(|c| in_words(c)).collect::<Vec<_>>().join(" · "))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn class_of(pair: &[&Comparison]) -> &'static str {
+    let has = |verdict| pair.iter().any(|c| Verdict::of(c) == verdict);
+    match (has(Verdict::Better), has(Verdict::Worse)) {
+        (true, false) => Verdict::Better.class(),
+        (false, true) => Verdict::Worse.class(),
+        _ => Verdict::Undefined.class(),
+    }
+}
+
+fn in_words(c: &Comparison) -> String {
+    let difference = c.difference.map_or("–".into(), |d| points(c.metric, d));
+    format!("{} {difference} {}, {}", c.condition.title(), interval(c), Verdict::of(c).name())
+}
+
+/// Every comparison with BalGrad.
+pub(super) fn comparisons(view: &View<'_>) -> Markup {
+    let (all, compared) = (view.measures(), &COMPARED);
+    let rest: Vec<Measure> = all.iter().filter(|m| !compared.contains(m)).cloned().collect();
+    html! {
+        @for metric in view.compared() {
+            @if let Some(first) = view.comparisons(metric, &all).first() {
+                h3 { "Comparisons with BalGrad: " (metric.title) }
+                p class="reading" {
+                    "First method less second" @if metric.unit == Unit::Percent { ", in points" } ". Interval: "
+                    (first.draws) " draws of test groups. p: paired t over " (first.seeds)
+                    " seeds; Holm’s correction covers every condition and method of this data set and metric. "
+                    @if metric.better == Better::Lower { "Less is better." } @else { "Of a ΔGap, less is better." }
+                }
+                (table(view, metric, compared))
+                details {
+                    summary { "Each impaired condition by itself" }
+                    (table(view, metric, &rest))
+                }
+            }
+        }
+    }
+}
+
+fn table(view: &View<'_>, metric: Score, measures: &[Measure]) -> Markup {
+    html! {
+        div class="scroll" {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "Methods" }
+                        th { "Condition" }
+                        th { "Difference" }
+                        th { "95 % interval" }
+                        th { "p" }
+                        th { "Holm p" }
+                        th { "Verdict" }
+                    }
+                }
+                tbody {
+                    @for c in view.comparisons(metric, measures) {
+                        tr class=(Verdict::of(c).class()) {
+                            th scope="row" { (c.a) " − " (c.b) }
+                            td { (c.condition.title()) }
+                            td { (c.difference.map_or("–".into(), |d| points(metric, d))) }
+                            td { (interval(c)) }
+                            td { (p_value(c.p)) }
+                            td { (p_value(c.p_holm)) }
+                            td { (Verdict::of(c).name()) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A session: the data set that a config names, its channels, and a model on them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use balgrad_data::{Dataset, Impairment, ReadOptions, Split, Task, open};
+use balgrad_encoders::{HeadForm, Parameters, TwoTower, View, hub_dataset};
+use candle_core::{Device, Tensor};
+
+use crate::Usage;
+use crate::channel::Channel;
+use crate::config::{ClassWeights, Config, OnBadSample, Plot, Projector};
+use crate::environment::{cache_folder, device, hub};
+use crate::evaluator::Evaluator;
+use crate::model_spec::{Form, ModelSpec, build};
+use crate::readable::Readable;
+use crate::record::Condition;
+use crate::registry::registry;
+use crate::split_data::{Feed, SplitData, Table};
+use crate::targets::{Scaling, balanced_weights, target_of};
+
+/// Opens the data set that a config names; one of the hub (`hf:owner/name[@revision]`) is downloaded first.
+///
+/// # Errors
+/// What `balgrad-data` finds, or a hub that does not give it.
+pub(crate) fn open_data(config: &Config) -> Result<Dataset> {
+    let (data, options) = (&config.data.source, read_options(config));
+    let Some(name) = data.strip_prefix("hf:") else { return Ok(open(data, &options)?) };
+    let folder = hub_dataset(name, &hub()).or_else(|error| {
+        crate::interrupt::check()?;
+        Err(anyhow::Error::from(error))
+    })?;
+    let mut dataset = open(&folder.to_string_lossy(), &options)?;
+    name.clone_into(&mut dataset.name);
+    Ok(dataset)
+}
+
+/// How a config wants data to be read.
+fn read_options(config: &Config) -> ReadOptions {
+    ReadOptions {
+        layout: config.data.layout.clone(),
+        on_bad_sample: match config.data.on_bad_sample {
+            OnBadSample::Fail => balgrad_data::OnBadSample::Fail,
+            OnBadSample::Skip => balgrad_data::OnBadSample::Skip,
+        },
+        split_seed: config.data.split_seed,
+        unpacked: Some(cache_folder().with_file_name("unpacked")),
+        first_plot: config.data.plot == Plot::First,
+        modalities: registry().modalities.clone(),
+        ..ReadOptions::default()
+    }
+}
+
+/// A data set, its channels, and a model on them.
+pub(crate) struct Session {
+    /// The data.
+    pub data: Readable,
+    /// How each modality reaches the model, in the order of its towers.
+    pub channels: Vec<Channel>,
+    /// What the model is made of.
+    pub spec: ModelSpec,
+    /// Where to compute.
+    pub device: Device,
+    /// The model's parameters.
+    pub parameters: Parameters,
+    /// The model.
+    pub model: TwoTower,
+    seed: u64,
+    workers: usize,
+    variants: usize,
+}
+
+impl Session {
+    /// Reads data, fits whatever of the encoders is fitted (on the training split alone), builds the model.
+    ///
+    /// # Errors
+    /// Unusable data, an unknown encoder or fusion, or a device that is not there.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        Self::on(config, readable(config)?)
+    }
+
+    /// The same, on data that was read already.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub(crate) fn on(config: &Config, data: Readable) -> Result<Self> {
+        let device = device(config.device)?;
+        for named in config.encoders.names.keys().chain(config.encoders.weights.keys()) {
+            let known = &data.dataset.modalities;
+            if !known.iter().any(|m| m.name == named) && !["image", "text"].contains(&named.as_str()) {
+                let names: Vec<&str> = known.iter().map(|m| m.name).collect();
+                let (data, names) = (&data.dataset.name, names.join(", "));
+                return Err(Usage(format!("`encoders.{named}`: {data} has no {named}; it has {names}")).into());
+            }
+        }
+        let channel = |modality: &&'static balgrad_data::Modality| {
+            let entry = match config.encoders.names.get(modality.name) {
+                Some(name) => registry().encoder(name)?,
+                None => registry().encoder_for(modality.name)?,
+            };
+            Channel::fit(modality, entry, &config.encoders, &data)
+        };
+        let channels = data.dataset.modalities.iter().map(channel).collect::<Result<Vec<_>>>()?;
+        let (task, known) = (data.dataset.task, &registry().targets);
+        let train = || data.indices(Split::Train).iter().map(|&i| &data.dataset.samples[i]);
+        let form = Form {
+            task,
+            classes: &data.dataset.classes,
+            target: target_of(task, &config.model.target, known)?.name,
+            scaling: if task == Task::Regression { Scaling::fit(train()) } else { Scaling::default() },
+            fusion: &config.model.fusion,
+            method: config.method.name,
+            width: config.model.width,
+            projector: match config.model.projector {
+                Projector::Mlp => HeadForm::Mlp,
+                Projector::Linear => HeadForm::Linear,
+            },
+        };
+        let spec = ModelSpec::new(form, &channels);
+        let parameters = Parameters::new(config.seed, &device);
+        let model = build(&spec, &channels, &parameters, None)?;
+        Ok(Self::of(config, data, channels, spec, device, parameters, model))
+    }
+
+    /// The session of a finished run, its weights and whatever was fitted read from its folder.
+    ///
+    /// # Errors
+    /// An unfinished run, or data that is no longer there.
+    pub(crate) fn resume(config: &Config, folder: &Path) -> Result<Self> {
+        let device = device(config.device)?;
+        let spec = ModelSpec::load(folder)?;
+        let channels = spec.channels()?;
+        let parameters = Parameters::new(config.seed, &device);
+        let model = build(&spec, &channels, &parameters, Some(&folder.join("model.safetensors")))?;
+        let data = readable(config)?;
+        Ok(Self::of(config, data, channels, spec, device, parameters, model))
+    }
+
+    fn of(
+        config: &Config,
+        data: Readable,
+        channels: Vec<Channel>,
+        spec: ModelSpec,
+        device: Device,
+        parameters: Parameters,
+        model: TwoTower,
+    ) -> Self {
+        let (seed, variants) = (config.seed, config.encoders.feature_variants);
+        Self { data, channels, spec, device, parameters, model, seed, workers: workers(config), variants }
+    }
+
+    /// The same model anew, with the values that its parameters started from.
+    ///
+    /// # Errors
+    /// Pretrained weights that are gone.
+    pub(crate) fn fresh(&self) -> Result<(Parameters, TwoTower)> {
+        let parameters = Parameters::new(self.seed, &self.device);
+        let model = build(&self.spec, &self.channels, &parameters, None)?;
+        Ok((parameters, model))
+    }
+
+    /// The data set.
+    pub(crate) fn dataset(&self) -> &Dataset {
+        &self.data.dataset
+    }
+
+    /// Names of the modalities, in the order of the towers.
+    pub(crate) fn modalities(&self) -> Vec<&'static str> {
+        self.channels.iter().map(|channel| channel.modality().name).collect()
+    }
+
+    /// An error if there is no sample.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn need(&self, split: Split, data: &SplitData) -> Result<()> {
+        if data.is_empty() {
+            let (name, split) = (&self.dataset().name, split.name());
+            anyhow::bail!("{name}: the split `{split}` has no usable sample; `balgrad check` lists why");
+        }
+        Ok(())
+    }
+
+    /// How the model predicts.
+    ///
+    /// # Errors
+    /// A target that does not suit the task.
+    pub(crate) fn evaluator(&self, config: &Config) -> Result<Evaluator<'_>> {
+        Ok(Evaluator {
+            model: &self.model,
+            task: self.spec.task,
+            outputs: self.spec.classes.len(),
+            target: self.spec.target()?,
+            scaling: &self.spec.scaling,
+            prediction: config.method.prediction,
+            trains_heads: config.method.trains_heads,
+            class_weights: None,
+            device: &self.device,
+        })
+    }
+
+    /// Weights of the classes in the losses, from their counts in the training split.
+    ///
+    /// # Errors
+    /// When the device refuses the memory.
+    pub(crate) fn class_weights(&self, config: &Config, train: &SplitData) -> Result<Option<Tensor>> {
+        let task = self.spec.task;
+        let balanced = match config.training.class_weights {
+            ClassWeights::Balanced => task != Task::Regression,
+            ClassWeights::Auto => task == Task::MultiLabel,
+            ClassWeights::None => false,
+        };
+        balanced.then(|| balanced_weights(train, self.spec.classes.len(), task, &self.device)).transpose()
+    }
+
+    /// What a condition does to a sample, the config deciding kind and severity of noise where the condition leaves them open.
+    ///
+    /// # Errors
+    /// A condition of other modalities, or an unknown kind of noise.
+    pub(crate) fn impairment(&self, config: &Config, condition: &Condition) -> Result<Option<Impairment>> {
+        let name = match condition {
+            Condition::Full => return Ok(None),
+            Condition::Noisy { modality, kind: None, severity: None } => {
+                let known = self.channels.iter().map(Channel::modality).find(|known| known.name == modality.as_str());
+                let usual = known.and_then(|modality| modality.noises.first().copied()).unwrap_or_default();
+                let kind = config.evaluation.noise.get(modality).map_or(usual, String::as_str);
+                format!("{condition}:{kind}:{}", config.evaluation.severity)
+            }
+            other => other.to_string(),
+        };
+        let modalities: Vec<_> = self.channels.iter().map(Channel::modality).collect();
+        Ok(Some(Impairment::parse(&name, &modalities).map_err(|e| Usage(e.to_string()))?))
+    }
+
+    /// The usable samples of a split under a condition, its seed the run's.
+    ///
+    /// # Errors
+    /// A sample that cannot be read (under `on_bad_sample = fail`).
+    pub(crate) fn split(&self, split: Split, impairment: Option<Impairment>) -> Result<SplitData> {
+        self.view(split, impairment, 0)
+    }
+
+    /// The samples to learn from: those of the training split, or cached variants of them.
+    ///
+    /// # Errors
+    /// As for [`split`](Self::split).
+    pub(crate) fn training_split(&self) -> Result<SplitData> {
+        self.view(Split::Train, None, self.variants)
+    }
+
+    /// Lets frozen encoders go: their features are cached.
+    pub(crate) fn release_encoders(&self) {
+        self.channels.iter().for_each(Channel::release);
+    }
+
+    fn view(&self, split: Split, impairment: Option<Impairment>, variants: usize) -> Result<SplitData> {
+        let first = View { variant: (variants > 0).then_some(0), ..View::default() };
+        let places = self.data.places(split, &self.channels, first)?;
+        let mut shown = usize::MAX;
+        let mut feeds = Vec::with_capacity(self.channels.len());
+        for (m, channel) in self.channels.iter().enumerate() {
+            let touched = impairment.filter(|i| i.modality == channel.modality());
+            let gone = touched.is_some_and(|i| i == Impairment::missing(channel.modality()));
+            if gone {
+                shown &= !(1 << m);
+            }
+            let view = View { impairment: touched.map(|impairment| (impairment, self.seed)), variant: None };
+            feeds.push(if channel.is_frozen() {
+                let views: Vec<View> = match (gone, variants) {
+                    (true, _) => Vec::new(),
+                    (false, 0) => vec![view],
+                    (false, n) => (0..n as u64).map(|v| View { variant: Some(v), ..view }).collect(),
+                };
+                Feed::Frozen(channel.features(&self.data, split, &views)?)
+            } else {
+                Feed::Live(view)
+            });
+        }
+        let all = self.data.indices(split);
+        let positions = places.iter().map(|&place| all[place as usize]).collect();
+        Ok(SplitData::new(self.data.dataset.clone(), positions, places, feeds, self.workers).showing(shown))
+    }
+}
+
+/// The data of a config, with what is known of its files.
+fn readable(config: &Config) -> Result<Readable> {
+    Ok(Readable::new(open_data(config)?, config.data.on_bad_sample == OnBadSample::Fail))
+}
+
+/// Threads that work ahead.
+fn workers(config: &Config) -> usize {
+    match config.data.workers {
+        0 => rayon::current_num_threads(),
+        count => count,
+    }
+}
+
+/// The features of one sample from outside any data set, or its live feed: what `predict` reads.
+pub(crate) fn single(channel: &Channel, source: Option<&balgrad_data::Source>) -> Result<Feed> {
+    if !channel.is_frozen() {
+        return Ok(Feed::Live(View::default()));
+    }
+    Ok(Feed::Frozen(Table::single(channel.features_of(source)?)))
+}
