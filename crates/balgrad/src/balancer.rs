@@ -1,10 +1,8 @@
 //! One balanced backward: a backward pass per objective, a Gram matrix per block, the method's mix, one gradient.
 
-use std::collections::HashMap;
-
-use balgrad_kernels::{Gradients, add_noise, blend, gram, map_on};
+use balgrad_kernels::{add_noise, blend, gram, map_on};
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Tensor, TensorId, Var};
+use candle_core::{Error, Result, Tensor, Var};
 
 use crate::methods::{GramScope, Objective};
 use crate::{
@@ -20,24 +18,6 @@ pub struct StepReport {
     pub mix: Option<Mix>,
     /// Backward passes that the step took.
     pub passes: usize,
-}
-
-/// The balanced gradient of one step as an [`Optimizer`](balgrad_kernels::Optimizer) of ours takes it: where it is a sum over
-/// objectives, the optimiser adds it up while it updates the parameter, so that it is neither written nor read again.
-#[derive(Debug, Default)]
-pub struct Unblended {
-    whole: GradStore,
-    /// `(c_i, g_i)` of the variables that `whole` lacks.
-    terms: HashMap<TensorId, Vec<(f64, Tensor)>>,
-}
-
-impl Gradients for Unblended {
-    fn terms(&self, var: &Var) -> Vec<(f64, &Tensor)> {
-        match self.terms.get(&var.as_tensor().id()) {
-            Some(terms) => terms.iter().map(|(c, g)| (*c, g)).collect(),
-            None => self.whole.terms(var),
-        }
-    }
 }
 
 /// Puts a [`Method`] to work on a model's blocks: drop-in for `loss.backward()`.
@@ -115,20 +95,6 @@ impl Balancer {
     /// # Errors
     /// When the outputs lack what the method needs, or shapes disagree.
     pub fn backward(&mut self, outputs: &Outputs, labels: &Labels) -> Result<GradStore> {
-        Ok(self.step(outputs, labels, false)?.whole)
-    }
-
-    /// [`backward`](Self::backward) for the optimisers of `balgrad-kernels`: the same step to the last bit, with one gradient
-    /// less in memory. On Metal the gradient comes whole.
-    ///
-    /// # Errors
-    /// As [`backward`](Self::backward).
-    pub fn unblended(&mut self, outputs: &Outputs, labels: &Labels) -> Result<Unblended> {
-        self.step(outputs, labels, !outputs.fused.device().is_metal())
-    }
-
-    /// A step; `defer` leaves sums over objectives to the optimiser where nothing else asks for them.
-    fn step(&mut self, outputs: &Outputs, labels: &Labels, defer: bool) -> Result<Unblended> {
         let modality = |b: &BlockInfo| match b.role {
             Role::Tower(m) | Role::Head(m) => m,
             Role::Fused => 0,
@@ -147,14 +113,13 @@ impl Balancer {
             GramScope::None => Some(self.mix(&losses, &[], outputs.modalities())?),
             GramScope::Towers | GramScope::All => None,
         };
-        let whole = |whole| Unblended { whole, terms: HashMap::new() };
         let (grads, mix, passes) = match (kept, early) {
-            (Some(mix), _) => (whole(self.one_scalar(&objectives, &mix, outputs)?), mix, 1),
+            (Some(mix), _) => (self.one_scalar(&objectives, &mix, outputs)?, mix, 1),
             (None, Some(mix)) if objectives.len() > 1 && mix.noise == 0.0 && all_equal(&mix.coefficients) => {
-                (whole(self.weighted(&objectives, &mix, outputs)?), mix, 1)
+                (self.weighted(&objectives, &mix, outputs)?, mix, 1)
             }
             (None, early) => {
-                let (grads, mix) = self.exact(&objectives, &losses, early, outputs, defer)?;
+                let (grads, mix) = self.exact(&objectives, &losses, early, outputs)?;
                 (grads, mix, objectives.len())
             }
         };
@@ -245,8 +210,7 @@ impl Balancer {
         losses: &[f64],
         early: Option<Mix>,
         outputs: &Outputs,
-        defer: bool,
-    ) -> Result<(Unblended, Mix)> {
+    ) -> Result<(GradStore, Mix)> {
         let device = outputs.fused.device();
         let mut stores = map_on(device, objectives, |o| o.loss.backward())?;
         let mut rows_of = Vec::with_capacity(self.blocks.len());
@@ -270,22 +234,12 @@ impl Balancer {
         if mix.noise != 0.0 && !outputs.taps.is_empty() {
             return Err(Error::Msg("noise wants whole gradients: leave `Outputs::taps` empty".into()));
         }
-        let mut terms = HashMap::new();
         let mut numbered = Vec::with_capacity(self.blocks.len());
-        for (b, (block, rows)) in self.blocks.iter().zip(rows_of).enumerate() {
+        for (b, rows) in rows_of.into_iter().enumerate() {
             let like = (mix.noise != 0.0).then(|| rows.first().cloned().unwrap_or_default());
             // An objective with coefficient 0 does not reach the block: no gradient of zeros, for weight decay to act on.
             let weighed = rows.into_iter().zip(mix.coefficients[b].iter().copied()).filter(|(_, c)| *c != 0.0);
-            let (mut rows, coefficients): (Vec<_>, Vec<f64>) = weighed.unzip();
-            if defer && like.is_none() {
-                for (slot, var) in whole_vars(block, outputs).enumerate() {
-                    let given = rows.iter_mut().zip(&coefficients);
-                    let given: Vec<_> = given.filter_map(|(row, c)| Some((*c, row[slot].take()?))).collect();
-                    if !given.is_empty() {
-                        terms.insert(var.as_tensor().id(), given);
-                    }
-                }
-            }
+            let (rows, coefficients): (Vec<_>, Vec<f64>) = weighed.unzip();
             numbered.push((b, rows, coefficients, like));
         }
         let (blocks, seed, step) = (&self.blocks, self.seed, self.step);
@@ -306,7 +260,7 @@ impl Balancer {
             }
             Ok(gradient)
         })?;
-        Ok((Unblended { whole: self.collect(blended, outputs)?, terms }, mix))
+        Ok((self.collect(blended, outputs)?, mix))
     }
 
     /// The gradient of `Σ_i c_i L_i`, for coefficients that all blocks share.

@@ -13,7 +13,9 @@ mod outputs;
 mod settings;
 mod tap;
 
-pub use balancer::{Balancer, StepReport, Unblended};
+pub use balgrad_nn::{ProcessTuning, tune_process};
+
+pub use balancer::{Balancer, StepReport};
 pub use block::{Block, BlockInfo, Granularity, Role};
 pub use contribution::shapley;
 pub use evidence::{EpochSummary, Evidence, Moment, Panel, Survey};

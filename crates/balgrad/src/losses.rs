@@ -1,7 +1,7 @@
 //! The three losses that every method is made of: cross-entropy, the divergence between two predictions, and the
 //! probability given to the truth.
 
-use balgrad_kernels::log_softmax;
+use balgrad_nn::log_softmax;
 use candle_core::{Result, Tensor};
 
 use crate::Labels;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use balgrad::{
     Balancer, Block, FusedHead, Granularity, Kind, METHODS, Outputs, Prediction, Role, Setting, Settings, Value, find,
 };
-use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter};
 use candle_core::{DType, Device, Tensor, Var};
 use plain::model::{Model, NAMES, matrix, role};
 use plain::table::{Bench, Given, cases, summary, variants};
@@ -147,40 +146,6 @@ fn a_restored_balancer_continues_bit_for_bit() {
             assert!(same, "{} {given:?}, stopped after {stop}", entry.name);
         }
     }
-}
-
-/// Whether the optimiser adds the objectives' gradients up or gets their sum, every bit is the same.
-#[test]
-fn an_unblended_step_is_the_blended_one() {
-    let adam = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-6 };
-    let mut deferred = 0;
-    for (entry, given) in cases() {
-        let model = Model::random(51, 3, false, true, false);
-        let mut trained = [false, true].map(|defer| {
-            let mut bench = Bench::new(entry, &given, &model, |_| ());
-            let parameter = |(i, var): (usize, &Var)| Parameter {
-                name: i.to_string(),
-                var: var.clone(),
-                lr_scale: 1.0,
-                weight_decay: 0.1,
-            };
-            let mut optimizer = Optimizer::new(bench.vars.iter().enumerate().map(parameter).collect(), adam).unwrap();
-            for _ in 0..3 {
-                if defer {
-                    let labels = bench.model.labels(DType::F32);
-                    let gradients = bench.balancer.unblended(&bench.outputs(), &labels).unwrap();
-                    deferred += bench.vars.iter().filter(|var| gradients.terms(var).len() > 1).count();
-                    optimizer.step(&gradients, 0.05, &|_| 1.0).unwrap();
-                } else {
-                    optimizer.step(&bench.step(), 0.05, &|_| 1.0).unwrap();
-                }
-            }
-            bench.vars.iter().map(|var| matrix(var.as_tensor())).collect::<Vec<_>>()
-        });
-        let [whole, unblended] = &mut trained;
-        assert!(whole == unblended, "{} {given:?}", entry.name);
-    }
-    assert!(deferred > 300, "{deferred} sums were left to the optimiser");
 }
 
 #[test]

@@ -11,8 +11,7 @@ use clap::Parser;
 use commands::Program;
 
 fn main() -> ExitCode {
-    balgrad_kernels::keep_freed_memory();
-    balgrad_kernels::rest_candle_pool();
+    balgrad_nn::tune_process();
     let program = Program::parse();
     let outcome = interrupt::listen().map_err(anyhow::Error::from).and_then(|()| program.run());
     match outcome {

@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Outputs, Role, Tap};
 use balgrad_encoders::{Augment, BlockRole, CutLayer, EncoderKind, Expects, Input, Parameters, TwoTower, encoder};
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
+use balgrad_kernels::run_on;
+use balgrad_nn::{Optimizer, Parameter, optimizer};
 use candle_core::{Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -151,8 +152,7 @@ fn shuffled(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
 struct Run<'a> {
     course: &'a Course<'a>,
     balancer: Balancer,
-    optimizer: Optimizer,
-    kind: OptimizerKind,
+    optimizer: Box<dyn Optimizer>,
     /// Each trained variable with its name.
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
@@ -188,10 +188,7 @@ impl<'a> Run<'a> {
             lr_scale: lr_scale(&named, name, lr_decay),
             weight_decay: if var.rank() > 1 { decay } else { 0.0 },
         };
-        let kind = match config.word("optimizer") {
-            "sgd" => OptimizerKind::Sgd { momentum: config.number("momentum") },
-            _ => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
-        };
+        let momentum = |setting: &str| (setting == "momentum").then(|| config.number("momentum"));
         let needs = method.needs();
         let (epochs, batch_size) = (needs.prelude + config.count("epochs"), config.count("batch_size"));
         let per_epoch = course.train.len().div_ceil(batch_size);
@@ -199,8 +196,7 @@ impl<'a> Run<'a> {
         let mut run = Self {
             course,
             balancer: Balancer::new(method, blocks, config.seed()).lasting(per_epoch * turns, epochs),
-            optimizer: Optimizer::new(named.iter().map(parameter).collect(), kind)?,
-            kind,
+            optimizer: optimizer(config.word("optimizer"))?.build(named.iter().map(parameter).collect(), momentum)?,
             named,
             best: HashMap::new(),
             metrics: std::fs::File::options().create(true).append(true).open(course.folder.join("metrics.jsonl"))?,
@@ -241,7 +237,7 @@ impl<'a> Run<'a> {
             if let Some((_, teacher)) = &self.teacher {
                 outputs.teacher = Some(teacher.embed(inputs)?.iter().map(Tensor::detach).collect());
             }
-            let grads = self.balancer.unblended(&outputs, &truth)?;
+            let grads = self.balancer.backward(&outputs, &truth)?;
             let report = self.balancer.report();
             loss = report.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
             if report.losses.iter().all(|(_, loss)| loss.is_finite()) {

@@ -9,7 +9,8 @@ use balgrad_encoders::{
     BlockRole, Encoder, EncoderKind, Expects, HeadForm, HubSettings, Input, ModelConfig, ModelFiles, Parameters,
     Precomputed, ScratchShape, TowerConfig, TwoTower, encoder,
 };
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
+use balgrad_kernels::run_on;
+use balgrad_nn::{AdamW, Parameter};
 use balgrad_trainer::training::speak;
 use candle_core::{Device, Tensor};
 
@@ -115,13 +116,12 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
 
     let count = parameters.count();
     let parameter = |(name, var)| Parameter { name, var, lr_scale: 1.0, weight_decay: 0.01 };
-    let kind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-    let mut optimizer = Optimizer::new(named.into_iter().map(parameter).collect(), kind)?;
+    let mut optimizer = AdamW::default().over(named.into_iter().map(parameter).collect())?;
     let period = method.needs().refresh.max(1);
     let mut balancer = Balancer::new(method, blocks, 0).lasting(1000, 100);
     let mut iterate = move || {
         let outputs = speak(&model, &inputs, balancer.needs())?;
-        let grads = balancer.unblended(&outputs, &labels)?;
+        let grads = balancer.backward(&outputs, &labels)?;
         optimizer.step(&grads, 1e-4, &|_| 1.0)?;
         Ok(())
     };

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use balgrad::{Panel, Request, Role, Survey};
 use balgrad_encoders::{Parameters, TwoTower};
-use balgrad_kernels::Optimizer;
 use candle_core::Tensor;
 
 use super::{Course, Run, role};
@@ -20,8 +19,7 @@ impl Run<'_> {
                 Request::Teach => self.teacher = Some(self.teacher_of(&self.weights()?)?),
                 Request::Restart => {
                     self.move_back(1.0, |_| true)?;
-                    let parameters = self.optimizer.parameters().cloned().collect();
-                    self.optimizer = Optimizer::new(parameters, self.kind)?;
+                    self.optimizer.reset()?;
                 }
                 Request::Relearn { modality, weight } => {
                     let model = self.course.model;
