@@ -76,6 +76,8 @@ pub trait Optimizer: Debug + Send {
     fn reset(&mut self) -> Result<()>;
 }
 
+type Make = fn(Vec<Parameter>, &[f64]) -> Result<Box<dyn Optimizer>>;
+
 /// One row of [`OPTIMIZERS`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -87,7 +89,7 @@ pub struct OptimizerEntry {
     /// Its settings beside learning rate and weight decay.
     pub settings: &'static [OptimizerSetting],
     /// Makes one, given a value for each setting in order.
-    make: fn(Vec<Parameter>, &[f64]) -> Result<Box<dyn Optimizer>>,
+    make: Make,
 }
 
 /// A number that an optimiser's rule asks for.
