@@ -90,13 +90,10 @@ impl Rule<2> for AdamW {
 
     #[cfg(feature = "cuda")]
     const ON_CUDA: Option<super::fused::OnCuda<Self, 2>> = Some(|rule, pending| {
-        let step = |super::fused::Pending { gradient, parameter, moments, step }| crate::cuda::Step {
-            gradient,
-            parameter,
-            moments,
-            keep: step.keep,
-            rate: step.rate,
-            unbias2: step.unbias2,
+        let step = |pending: super::fused::Pending<Step, 2>| {
+            let super::fused::Pending { gradient, parameter, moments, step: Step { keep, rate, unbias2, .. } } =
+                pending;
+            crate::cuda::Step { gradient, parameter, moments, keep, rate, unbias2 }
         };
         crate::cuda::adamw(pending.into_iter().map(step).collect(), [rule.beta1, rule.beta2, rule.eps])
     });
