@@ -77,7 +77,8 @@ impl DataError {
         Self::Io { path: path.into(), source }
     }
 
-    pub(crate) fn invalid(place: impl Into<String>, what: impl Into<String>) -> Self {
+    /// Something at `place` that cannot be read for what it is: `what` is wrong with it.
+    pub fn invalid(place: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Invalid { place: place.into(), what: what.into() }
     }
 }

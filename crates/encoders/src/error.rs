@@ -6,38 +6,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model has a parameter that the file has not.
-    #[error("{place}: {count} parameter(s) of the model are missing, first `{name}`")]
-    MissingParameter {
-        /// Where it was looked for: a path, or a repository.
-        place: String,
-        /// The first missing name.
-        name: String,
-        /// How many are missing.
-        count: usize,
-    },
-    /// The file has a parameter that the model has not.
-    #[error("{place}: {count} parameter(s) are unknown to the model, first `{name}`")]
-    UnexpectedParameter {
-        /// Where it was found.
-        place: String,
-        /// The first unexpected name.
-        name: String,
-        /// How many are unexpected.
-        count: usize,
-    },
-    /// A parameter has another shape than the model asks for.
-    #[error("{place}: parameter `{name}` has shape {found:?}, expected {expected:?}")]
-    ShapeMismatch {
-        /// Where it was found.
-        place: String,
-        /// The parameter's name.
-        name: String,
-        /// The shape that the model asks for.
-        expected: Vec<usize>,
-        /// The shape that was found.
-        found: Vec<usize>,
-    },
+    /// A parameter is missing, unknown, or of another shape; or a file of parameters cannot be read or written.
+    #[error(transparent)]
+    Parameters(#[from] balgrad_nn::Error),
     /// A name that no table has.
     #[error("unknown {what} `{found}`; known: {known}")]
     UnknownName {

@@ -9,13 +9,14 @@ mod fusion;
 mod head;
 mod layers;
 mod ops;
-mod parameters;
 mod preprocessor;
 mod pretrained;
 mod reader;
 mod tokenizer;
 mod tower;
 mod weights;
+
+pub use balgrad_nn::{Embedding, Init, InitialValues, LayerNorm, Linear, Parameters, ProcessTuning, tune_process};
 
 pub use augment::{Augment, Draw};
 pub use encoder::{Encoder, Input, Precomputed};
@@ -26,8 +27,6 @@ pub use features::{
 };
 pub use fusion::{BuildFusion, FUSIONS, Fusion, FusionEntry, FusionShape, fusion};
 pub use head::{CutLayer, EmbeddingHead, HeadForm};
-pub use layers::{Embedding, LayerNorm, Linear};
-pub use parameters::{Init, Parameters};
 pub use pretrained::{HubSettings, ModelFiles, hub_dataset};
 pub use reader::{Item, Pixels, Reader, Tokens, View};
 pub use tokenizer::{Splits, Tokenizer};

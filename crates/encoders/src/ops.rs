@@ -3,7 +3,4 @@
 //! candle's own `LayerNorm`, `softmax_last_dim` and `RmsNorm` have no backward and drop gradients without a word;
 //! everything in this crate goes through here instead.
 
-pub(crate) use balgrad_kernels::{
-    Window, add_relu, attention, conv2d, depthwise_conv2d, embedding, gelu, layer_norm, linear, max_pool2d,
-    residual_linear, softmax,
-};
+pub(crate) use balgrad_nn::{Window, add_relu, attention, conv2d, depthwise_conv2d, gelu, linear, max_pool2d, softmax};

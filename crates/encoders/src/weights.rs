@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use balgrad_nn::InitialValues;
 use candle_core::{Device, Shape, Tensor};
 
 use crate::{Error, Result};
@@ -59,19 +60,19 @@ impl Weights {
         Ok(self)
     }
 
-    /// An error if any tensor was never [taken](Self::take), apart from those whose name contains one of `ignored`:
+    /// An error if any tensor was never [taken](InitialValues::take), apart from those whose name contains one of `ignored`:
     /// heads and counters that an encoder has no use for.
     ///
     /// # Errors
     /// Names the first and counts all.
-    pub fn expect_used(&self, ignored: &[&str]) -> Result<()> {
+    pub fn expect_used(&self, ignored: &[&str]) -> balgrad_nn::Result<()> {
         let unused = self.unused();
         let mut unused = unused.iter().filter(|name| !ignored.iter().any(|part| name.contains(part)));
         match unused.next() {
             None => Ok(()),
             Some(name) => {
                 let place = self.place.clone();
-                Err(Error::UnexpectedParameter { place, name: name.clone(), count: 1 + unused.count() })
+                Err(balgrad_nn::Error::UnexpectedParameter { place, name: name.clone(), count: 1 + unused.count() })
             }
         }
     }
@@ -81,22 +82,20 @@ impl Weights {
         &self.place
     }
 
-    /// Whether there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// The names that were never [taken](Self::take), in order.
+    /// The names that were never [taken](InitialValues::take), in order.
     pub fn unused(&self) -> Vec<String> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.tensors.keys().filter(|name| !used.contains(*name)).cloned().collect()
     }
+}
 
-    /// The tensor `name`, checked against `shape`, on `device`.
-    ///
-    /// # Errors
-    /// If there is none, or its shape differs.
-    pub fn take(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+impl InitialValues for Weights {
+    fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    fn take(&self, name: &str, shape: &Shape, device: &Device) -> balgrad_nn::Result<Tensor> {
+        use balgrad_nn::Error;
         let Some(tensor) = self.tensors.get(name) else {
             return Err(Error::MissingParameter { place: self.place.clone(), name: name.into(), count: 1 });
         };

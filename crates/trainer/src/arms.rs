@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use balgrad::{Settings, Value};
 
 use crate::Usage;
-use crate::config::{find_key, near, parse_set};
+use crate::config::{find_key, parse_set};
 use crate::registry::registry;
 
 /// What a row is compared for.
@@ -96,6 +96,11 @@ pub fn title(name: &str) -> String {
     arm_entry(name).map_or_else(|| name.to_owned(), |entry| entry.title.to_owned())
 }
 
+/// The names of all rows, in order.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    ARMS.iter().map(|entry| entry.name)
+}
+
 /// The names of the paper's rows, in order.
 pub fn paper() -> impl Iterator<Item = &'static str> {
     ARMS.iter().filter(|entry| entry.in_paper).map(|entry| entry.name)
@@ -109,7 +114,7 @@ pub fn paper() -> impl Iterator<Item = &'static str> {
 pub fn parse(list: &str) -> Result<Vec<Arm>, Usage> {
     let names = list.split(',').map(str::trim).filter(|n| !n.is_empty()).flat_map(|name| match name {
         "paper" => paper().collect::<Vec<_>>(),
-        "all" => registry().methods.iter().map(|m| m.name).chain(ARMS.iter().map(|entry| entry.name)).collect(),
+        "all" => registry().methods.iter().map(|m| m.name).chain(names()).collect(),
         name => vec![name],
     });
     let mut seen = BTreeSet::new();
@@ -133,14 +138,7 @@ pub fn expand(name: &str) -> Result<Vec<(String, Value)>, Usage> {
     let text = arm_entry(row).map_or(row, |entry| entry.expands_to).to_owned() + dropout;
     let mut fields = text.split(':');
     let method = fields.next().unwrap_or_default();
-    let Some(entry) = registry().methods.iter().find(|entry| entry.name == method) else {
-        let rows = ARMS.iter().map(|entry| entry.name);
-        let known: Vec<&str> = registry().methods.iter().map(|m| m.name).chain(rows).collect();
-        let hint = near(row, &known).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-        return Err(Usage(format!(
-            "unknown method `{row}`; {hint}`balgrad methods` lists them, each goes with +dropout"
-        )));
-    };
+    let entry = registry().method(method)?;
     let mut sets = vec![("method".to_owned(), Value::Word(method.to_owned()))];
     let mut of_method = BTreeMap::new();
     for field in fields {

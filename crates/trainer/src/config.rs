@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 
-use balgrad::{Entry, Method, Settings, Value};
+use balgrad::{Entry, Settings, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::Usage;
@@ -19,7 +19,7 @@ use crate::registry::registry;
 pub(crate) use keys::find_key;
 pub use keys::{KEYS, Key, range};
 pub use sections::{Data, Encoders, Evaluation, Model, Optimization, Output, Sections, Training};
-pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector, Schedule};
+pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector};
 
 /// A resolved configuration: every key has a value that was checked.
 #[derive(Debug, Clone)]
@@ -160,9 +160,12 @@ impl Config {
         root.to_string()
     }
 
-    /// A fresh instance of the method.
-    pub fn build_method(&self) -> Box<dyn Method> {
-        (self.method.build)(&self.method, &self.method_settings)
+    /// The method for data that are seen by `modalities`, in this order.
+    ///
+    /// # Errors
+    /// A reference of a modality that the data lack.
+    pub fn method_on(&self, modalities: &[&str]) -> Result<Entry, Usage> {
+        registry().method_on(self.method.name, modalities)
     }
 
     /// What tables call this run.

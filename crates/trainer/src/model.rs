@@ -133,7 +133,8 @@ impl Model {
     }
 
     fn evaluator(&self) -> Result<Evaluator<'_>> {
-        let method = registry().method(&self.spec.method)?;
+        let modalities: Vec<&str> = self.channels.iter().map(|channel| channel.modality().name).collect();
+        let method = registry().method_on(&self.spec.method, &modalities)?;
         Ok(Evaluator {
             model: &self.model,
             task: self.spec.task,

@@ -22,8 +22,7 @@ use crate::{Registry, Usage};
 ///
 /// Call it first thing in `main`, before there are threads: it sets the process up for training.
 pub fn main(registry: Registry) -> ExitCode {
-    balgrad_kernels::keep_freed_memory();
-    balgrad_kernels::rest_candle_pool();
+    balgrad_nn::tune_process();
     let program = Program::parse();
     let ready = registry.install().map_err(anyhow::Error::from);
     let ready = ready.and_then(|()| interrupt::listen().map_err(anyhow::Error::from));

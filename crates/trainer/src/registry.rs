@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
+use balgrad::{Entry, Prediction};
 use balgrad_data::{LAYOUTS, Layout, MODALITIES, Modality};
 use balgrad_encoders::{ENCODERS, EncoderEntry};
 
-use crate::Usage;
 use crate::config::near;
 use crate::targets::{TARGETS, TargetEntry};
+use crate::{Usage, arms};
 
 /// Methods, modalities, encoders and targets that a program knows. `balgrad` has those of this workspace; a program of one's own
 /// adds to them and hands them to [`main`](crate::main).
@@ -15,7 +16,7 @@ use crate::targets::{TARGETS, TargetEntry};
 #[non_exhaustive]
 pub struct Registry {
     /// Balancing methods, in the order of tables.
-    pub methods: Vec<&'static balgrad::Entry>,
+    pub methods: Vec<&'static Entry>,
     /// What samples can be seen by, in the order of towers.
     pub modalities: Vec<&'static Modality>,
     /// How folders are laid out, in the order in which a folder is looked at.
@@ -24,6 +25,8 @@ pub struct Registry {
     pub encoders: Vec<&'static EncoderEntry>,
     /// How samples are learnt from; a task's first is its default.
     pub targets: Vec<&'static TargetEntry>,
+    /// `M-only` for each modality.
+    references: Vec<String>,
 }
 
 impl Default for Registry {
@@ -34,6 +37,7 @@ impl Default for Registry {
             layouts: LAYOUTS.to_vec(),
             encoders: ENCODERS.iter().collect(),
             targets: TARGETS.to_vec(),
+            references: Vec::new(),
         }
     }
 }
@@ -42,7 +46,7 @@ static INSTALLED: OnceLock<Registry> = OnceLock::new();
 
 /// The registry of this process.
 pub(crate) fn registry() -> &'static Registry {
-    INSTALLED.get_or_init(initial)
+    INSTALLED.get_or_init(|| initial().ready())
 }
 
 #[cfg(not(test))]
@@ -62,23 +66,37 @@ impl Registry {
     /// # Errors
     /// If another is in use.
     pub fn install(self) -> Result<(), Usage> {
-        INSTALLED.set(self).map_err(|_| Usage("a registry is in use already".to_owned()))
+        INSTALLED.set(self.ready()).map_err(|_| Usage("a registry is in use already".to_owned()))
     }
 
-    /// The method called `name`.
-    pub(crate) fn method(&self, name: &str) -> Result<balgrad::Entry, Usage> {
-        let known = || self.methods.iter().map(|entry| entry.name).collect::<Vec<_>>();
-        if let Some(only) = name.strip_suffix("-only")
-            && let Some(m) = self.modalities.iter().position(|modality| modality.name == only)
-        {
-            let named = self.methods.iter().find(|entry| entry.name == name).map(|entry| **entry);
-            let reference = balgrad::modality_only(m);
-            return Ok(balgrad::Entry { prediction: reference.prediction, ..named.unwrap_or(reference) });
-        }
-        self.methods.iter().find(|entry| entry.name == name).map(|entry| **entry).ok_or_else(|| {
-            let hint = near(name, &known()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-            Usage(format!("unknown method `{name}`; {hint}`balgrad methods` lists them"))
+    fn ready(mut self) -> Self {
+        self.references = self.modalities.iter().map(|modality| format!("{}-only", modality.name)).collect();
+        self
+    }
+
+    /// The method called `name`, one of [`methods`](Self::methods) or `M-only` for a modality `M`, and what it is called.
+    pub(crate) fn method(&'static self, name: &str) -> Result<Entry, Usage> {
+        let named = self.methods.iter().find(|entry| entry.name == name).map(|entry| **entry);
+        let reference = || self.references.iter().find(|reference| *reference == name);
+        let found = named.or_else(|| Some(Entry { name: reference()?, ..balgrad::modality_only(0) }));
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.methods.iter().map(|entry| entry.name).chain(arms::names()).collect();
+            let hint = near(name, &known).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            Usage(format!("unknown method `{name}`; {hint}`balgrad methods` lists them, each goes with +dropout"))
         })
+    }
+
+    /// The same, for data that are seen by `modalities`, in this order.
+    pub(crate) fn method_on(&'static self, name: &str, modalities: &[&str]) -> Result<Entry, Usage> {
+        let entry = self.method(name)?;
+        let Some(only) = name.strip_suffix("-only").filter(|_| self.references.iter().any(|known| known == name))
+        else {
+            return Ok(entry);
+        };
+        let m = modalities.iter().position(|modality| *modality == only);
+        let m =
+            m.ok_or_else(|| Usage(format!("`{name}`: the data has no {only}; it has {}", modalities.join(", "))))?;
+        Ok(Entry { prediction: Prediction::Own(m), ..entry })
     }
 
     /// The encoder called `name`.

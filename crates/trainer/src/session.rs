@@ -93,6 +93,15 @@ impl Session {
                 return Err(Usage(format!("`encoders.{named}`: {data} has no {named}; it has {names}")).into());
             }
         }
+        let names: Vec<&str> = data.dataset.modalities.iter().map(|modality| modality.name).collect();
+        let method = config.method_on(&names)?;
+        if data.dataset.task == Task::Regression && method.targets == balgrad::Targets::Classes {
+            let (data, method) = (&data.dataset.name, method.name);
+            return Err(Usage(format!(
+                "`{method}` needs classes, and {data} asks for numbers: choose another method, such as balgrad"
+            ))
+            .into());
+        }
         let channel = |modality: &&'static balgrad_data::Modality| {
             let entry = match config.encoders.names.get(modality.name) {
                 Some(name) => registry().encoder(name)?,
@@ -186,14 +195,15 @@ impl Session {
     /// # Errors
     /// A target that does not suit the task.
     pub(crate) fn evaluator(&self, config: &Config) -> Result<Evaluator<'_>> {
+        let method = config.method_on(&self.modalities())?;
         Ok(Evaluator {
             model: &self.model,
             task: self.spec.task,
             outputs: self.spec.classes.len(),
             target: self.spec.target()?,
             scaling: &self.spec.scaling,
-            prediction: config.method.prediction,
-            trains_heads: config.method.trains_heads,
+            prediction: method.prediction,
+            trains_heads: method.trains_heads,
             class_weights: None,
             device: &self.device,
         })

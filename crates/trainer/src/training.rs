@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, EpochSummary, FusedHead, Needs, Outputs, Role, Tap};
 use balgrad_data::Sample;
 use balgrad_encoders::{BlockRole, CutLayer, Depth, Input, Parameters, TwoTower};
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
+use balgrad_kernels::run_on;
+use balgrad_nn::{Optimizer, Parameter, Schedule, clip_grad_norm};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use rand::SeedableRng;
@@ -30,12 +31,10 @@ use crate::split_data::{Pick, SplitData, Variation};
 
 mod log;
 mod requests;
-mod schedule;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use requests::probe;
-use schedule::{clip_grad_norm, learning_rate};
 
 /// What a training run works on.
 pub(crate) struct Training<'a> {
@@ -112,8 +111,7 @@ fn shuffled(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
 struct Run<'a> {
     training: &'a Training<'a>,
     balancer: Balancer,
-    optimizer: Optimizer,
-    kind: OptimizerKind,
+    optimizer: Box<dyn Optimizer>,
     /// Each trained variable with its name.
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
@@ -143,7 +141,9 @@ impl<'a> Run<'a> {
     fn new(training: &'a Training<'a>) -> Result<Self> {
         let (config, session) = (training.config, training.session);
         let named = session.parameters.all();
-        let method = config.build_method();
+        let modalities = session.modalities();
+        let method = config.method_on(&modalities)?;
+        let method = (method.build)(&method, &config.method_settings);
         let needs = method.needs();
         let blocks = Block::group(named.iter().cloned(), |name| role(&session.model, name), needs.granularity);
         let decay = config.optimization.weight_decay;
@@ -154,20 +154,15 @@ impl<'a> Run<'a> {
             lr_scale: lr_scale(session, &named, name, config.optimization.layer_decay),
             weight_decay: if var.rank() > 1 { decay } else { 0.0 },
         };
-        let kind = match config.optimization.optimizer {
-            crate::config::Optimizer::Sgd => OptimizerKind::Sgd { momentum: config.optimization.momentum },
-            crate::config::Optimizer::AdamW => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
-        };
+        let given = |setting: &str| (setting == "momentum").then_some(config.optimization.momentum);
         let (epochs, batch_size) = (needs.prelude + config.training.epochs, config.training.batch_size);
         let per_epoch = training.train.len().div_ceil(batch_size);
-        let modalities = session.modalities();
         let turns = if needs.turns { modalities.len() } else { 1 };
         let now = Instant::now();
         let mut run = Self {
             training,
             balancer: Balancer::new(method, blocks, config.seed).lasting(per_epoch * turns, epochs),
-            optimizer: Optimizer::new(named.iter().map(parameter).collect(), kind)?,
-            kind,
+            optimizer: config.optimization.optimizer.0.build(named.iter().map(parameter).collect(), given)?,
             named,
             best: HashMap::new(),
             metrics: std::fs::File::options().create(true).append(true).open(training.folder.join("metrics.jsonl"))?,
@@ -314,7 +309,7 @@ impl Run<'_> {
         } else {
             (done - prelude, (self.total_steps as f64 - prelude).max(1.0))
         };
-        learning_rate(config, step, total)
+        Schedule { peak: config.lr, decay: config.schedule, warmup: config.warmup_ratio }.rate(step, total)
     }
 
     /// Validates, tells the method, keeps the weights if they are the best so far.

@@ -93,15 +93,6 @@ pub(super) const GROUPS: &[Group] = &[
                 other: Side::Ours(&["plain-blend"]),
                 rows: &[row("plain candle ÷ blend", Measure::Faster(1.0), 4.0)],
             },
-            Pair {
-                ours: &["update", "fused"],
-                other: Side::Ours(&["update"]),
-                // Six reads and three writes, where seven and four were.
-                rows: &[
-                    Row { name: "blend fused with AdamW ÷ one after the other", count: "9/11 = 0.82", ..PLAIN },
-                    Row { name: "memory, blend fused with AdamW", measure: Measure::Memory, ..PLAIN },
-                ],
-            },
         ],
     },
     Group {

@@ -1,6 +1,6 @@
 //! One class per sample: softmax cross-entropy.
 
-use balgrad_kernels::log_softmax;
+use balgrad_nn::log_softmax;
 use candle_core::{Error, Result, Tensor};
 
 use super::Likelihood;

@@ -65,7 +65,7 @@ impl Amco {
     /// Each view's part of one softmax over all of them.
     fn shares(views: &[Tensor]) -> Result<Vec<f64>> {
         let side_by_side = Tensor::cat(&views.iter().map(Tensor::detach).collect::<Vec<_>>(), 1)?;
-        let all = balgrad_kernels::log_softmax(&side_by_side)?.exp()?;
+        let all = balgrad_nn::log_softmax(&side_by_side)?.exp()?;
         let classes = views[0].dim(1)?;
         let share = |m| all.narrow(1, m * classes, classes)?.sum(1)?.mean_all()?.to_dtype(DType::F64)?.to_scalar();
         (0..views.len()).map(share).collect()

@@ -6,7 +6,7 @@ use crate::plain::cross_entropy;
 use crate::plain::gradients::{Expected, assert_close, combine, own, task};
 use crate::plain::model::{Gradient, Model, blocks, matrix};
 use balgrad::{Balancer, EpochSummary, Granularity, Role, Value, find};
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter};
+use balgrad_nn::{AdamW, Parameter};
 use candle_core::DType;
 
 fn balancer(name: &str, given: &[(&str, &str)], vars: &[candle_core::Var]) -> Balancer {
@@ -231,8 +231,7 @@ fn adam_cancels_a_factor_on_the_gradient_but_not_on_the_step() {
             lr_scale: 1.0,
             weight_decay: 0.0,
         };
-        let adam = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-        let mut optimizer = Optimizer::new(vars.iter().enumerate().map(parameter).collect(), adam).unwrap();
+        let mut optimizer = AdamW::default().over(vars.iter().enumerate().map(parameter).collect()).unwrap();
         let mut b = balancer(method, given, &vars);
         for _ in 0..3 {
             let store = b.backward(&model.outputs(&vars, false).unwrap(), &model.labels(DType::F32)).unwrap();

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use balgrad_kernels::MappedFile;
+use balgrad_nn::MappedFile;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};

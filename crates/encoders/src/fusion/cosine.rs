@@ -25,7 +25,7 @@ struct Cosine(Vec<Linear>);
 
 fn build(shape: &FusionShape, p: &Parameters) -> crate::Result<Box<dyn Fusion>> {
     let one = |m: usize| Linear::without_bias(shape.width, shape.classes, &p.scope("classifier").scope(m));
-    Ok(Box::new(Cosine((0..shape.modalities).map(one).collect::<crate::Result<_>>()?)))
+    Ok(Box::new(Cosine((0..shape.modalities).map(one).collect::<balgrad_nn::Result<_>>()?)))
 }
 
 fn unit(x: &Tensor) -> Result<Tensor> {

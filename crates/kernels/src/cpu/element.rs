@@ -1,11 +1,11 @@
 //! The storage types that gradients come in, and their way to f64 and back.
 
 use super::simd::{LANES, Simd};
-use candle_core::WithDType;
+use candle_core::{CpuStorage, Result, WithDType, bail};
 use half::{bf16, f16};
 
 /// A stored float. The conversions are branch-free integer arithmetic, so that loops over them vectorise.
-pub(crate) trait Element: WithDType + Send + Sync {
+pub trait Element: WithDType + Send + Sync {
     /// The product of two values is exact in f64, so a fused and an unfused multiply-add agree to the bit.
     const EXACT_PRODUCT: bool = true;
 
@@ -18,6 +18,38 @@ pub(crate) trait Element: WithDType + Send + Sync {
     /// The value rounded to nearest even (by way of f32 for the 16-bit types).
     fn narrow(value: f64) -> Self;
 }
+
+/// The two floats that matrix products and the training ops compute in.
+pub trait Float: Element {
+    /// √self.
+    fn root(self) -> Self;
+
+    /// The elements of a storage of this type.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    fn elements(storage: &mut CpuStorage) -> Result<&mut [Self]>;
+}
+
+macro_rules! float {
+    ($T:ident, $Variant:ident) => {
+        impl Float for $T {
+            #[inline(always)]
+            fn root(self) -> Self {
+                self.sqrt()
+            }
+
+            fn elements(storage: &mut CpuStorage) -> Result<&mut [Self]> {
+                match storage {
+                    CpuStorage::$Variant(data) => Ok(data),
+                    _ => bail!("expected {}", Self::DTYPE.as_str()),
+                }
+            }
+        }
+    };
+}
+float!(f32, F32);
+float!(f64, F64);
 
 impl Element for f32 {
     #[inline(always)]

@@ -7,12 +7,13 @@ use std::mem::MaybeUninit;
 const WORTH_A_THREAD: usize = 512 << 10;
 
 /// Whether `bytes` of traffic are worth more than one thread of the current pool.
-pub(crate) fn worth(bytes: usize) -> bool {
+#[inline]
+pub fn worth(bytes: usize) -> bool {
     bytes >= WORTH_A_THREAD && rayon::current_num_threads() > 1
 }
 
 /// `[f(0), …, f(count - 1)]`, in order; `threads` says whether to spread the calls over the pool.
-pub(crate) fn map<R: Send>(count: usize, threads: bool, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+pub fn map<R: Send>(count: usize, threads: bool, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     if threads { (0..count).into_par_iter().map(f).collect() } else { (0..count).map(f).collect() }
 }
 
@@ -20,7 +21,7 @@ pub(crate) fn map<R: Send>(count: usize, threads: bool, f: impl Fn(usize) -> R +
 ///
 /// # Safety
 /// `fill` must write every element of the slice it is given.
-pub(crate) unsafe fn build<T: Copy + Send>(
+pub unsafe fn build<T: Copy + Send>(
     len: usize,
     chunk: usize,
     threads: bool,
@@ -34,7 +35,7 @@ pub(crate) unsafe fn build<T: Copy + Send>(
 ///
 /// # Safety
 /// `fill` must write every element of the second slice it is given.
-pub(crate) unsafe fn build_beside<T: Copy + Send>(
+pub unsafe fn build_beside<T: Copy + Send>(
     beside: &mut [T],
     chunk: usize,
     threads: bool,
@@ -58,7 +59,7 @@ pub(crate) unsafe fn build_beside<T: Copy + Send>(
 ///
 /// # Safety
 /// `fill` must write every element of the slice it is given.
-pub(crate) unsafe fn build_and_map<T: Copy + Send, R: Send>(
+pub unsafe fn build_and_map<T: Copy + Send, R: Send>(
     len: usize,
     chunk: usize,
     threads: bool,
@@ -72,7 +73,7 @@ pub(crate) unsafe fn build_and_map<T: Copy + Send, R: Send>(
 }
 
 /// `f(i, chunk)` for each chunk of `chunk` elements of `data`, the last of which may be shorter; the results in order.
-pub(crate) fn for_chunks<T: Send, R: Send>(
+pub fn for_chunks<T: Send, R: Send>(
     data: &mut [T],
     chunk: usize,
     threads: bool,

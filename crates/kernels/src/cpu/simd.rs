@@ -5,10 +5,10 @@
 //! No `target-cpu`: one binary runs everywhere.
 
 /// Lanes of a vector of f64, on every machine, as the order of a sum depends on it: element `e` goes to lane `e % LANES`.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// A loop worth vectorising.
-pub(crate) trait Kernel {
+pub trait Kernel {
     type Output;
 
     /// The loop. Implementations are `#[inline(always)]`, which is what carries the instruction set into them.
@@ -16,7 +16,7 @@ pub(crate) trait Kernel {
 }
 
 /// An instruction set. Its methods are called nowhere but inside [`Kernel::run`], where its features are switched on.
-pub(crate) trait Simd {
+pub trait Simd {
     /// A fused multiply-add is one instruction here (otherwise it is a slow library call).
     const FMA: bool;
 
@@ -46,16 +46,16 @@ pub(crate) trait Simd {
 }
 
 /// Bytes that a processor moves to and from memory at a time.
-pub(crate) const LINE: usize = 64;
+pub const LINE: usize = 64;
 
 /// That many bytes, some floats.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [std::mem::MaybeUninit<u8>; LINE]);
+pub struct Line(pub [std::mem::MaybeUninit<u8>; LINE]);
 
 /// Runs a kernel with the widest instruction set of this machine.
 #[inline]
-pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         if x86::has_avx512() {
@@ -71,7 +71,7 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 }
 
 /// What every processor of the target has.
-pub(crate) struct Portable;
+pub struct Portable;
 
 impl Simd for Portable {
     const FMA: bool = cfg!(target_arch = "aarch64");

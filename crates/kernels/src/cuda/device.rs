@@ -97,7 +97,7 @@ fn blend_of<T: Stored>(device: &CudaDevice, slots: &[&Slot], coefficients: &[f64
         launch.arg(&work).arg(&k).arg(&slots);
         // SAFETY: the arguments are those of the kernel; `work` describes live tensors of this device, whose guards are held, and
         // outputs of the slots' lengths.
-        unsafe { launch.launch(grid(table.blend_grid())) }.w()?;
+        unsafe { launch.launch(grid(table.chunk_grid())) }.w()?;
     }
     let wrap = |(slot, out): (&&Slot, CudaSlice<T>)| {
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(out, device.clone()));
@@ -107,13 +107,13 @@ fn blend_of<T: Stored>(device: &CudaDevice, slots: &[&Slot], coefficients: &[f64
 }
 
 /// A float that candle stores on CUDA.
-pub(super) trait Stored: CudaDType + DeviceRepr + candle_core::WithDType {}
+pub trait Stored: CudaDType + DeviceRepr + candle_core::WithDType {}
 impl<T: CudaDType + DeviceRepr + candle_core::WithDType> Stored for T {}
 
-pub(super) type Guards<'a> = Vec<Vec<(usize, StorageRef<'a>, &'a Layout)>>;
+type Guards<'a> = Vec<Vec<(usize, StorageRef<'a>, &'a Layout)>>;
 
 /// Read locks on each tensor, with its row.
-pub(super) fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
+fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
     let guard = |(row, tensor): &'a (usize, Tensor)| {
         let (storage, layout) = tensor.storage_and_layout();
         (*row, storage, layout)
@@ -122,7 +122,7 @@ pub(super) fn guards<'a>(slots: &[&'a Slot]) -> Guards<'a> {
 }
 
 /// The table of the slots' gradients. What comes with it tells the stream, when dropped, that the reads have been queued.
-pub(super) fn table<'a, T: Stored>(
+fn table<'a, T: Stored>(
     stream: &'a CudaStream,
     k: usize,
     slots: &[&Slot],
@@ -144,7 +144,10 @@ pub(super) fn table<'a, T: Stored>(
 }
 
 /// Where a contiguous tensor starts, and what tells the stream, when dropped, that it has been used.
-pub(super) fn address<'a, T: Stored>(
+///
+/// # Errors
+/// When it is elsewhere, not contiguous, or of another dtype.
+pub fn address<'a, T: Stored>(
     stream: &'a CudaStream,
     storage: &'a Storage,
     layout: &Layout,
@@ -156,12 +159,13 @@ pub(super) fn address<'a, T: Stored>(
     Ok((address + (start * size_of::<T>()) as u64, used))
 }
 
-pub(super) fn grid((x, y): (u32, u32)) -> LaunchConfig {
+/// A launch of so many blocks.
+pub fn grid((x, y): (u32, u32)) -> LaunchConfig {
     LaunchConfig { grid_dim: (x, y, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// A kernel of `kernels.cu`, loaded once on a device.
-pub(super) fn function(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+/// A kernel of `kernels.cu`.
+fn function(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
     const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
     Ok(device.get_or_load_custom_func(name, "balgrad-kernels", PTX)?.into_cuda_function())
 }

@@ -1,35 +1,14 @@
-// gram and blend over all tensors of a block, and AdamW over all parameters, in one launch each. Compiled to PTX by build.rs,
-// which tells nvcc to round a product before it is added: the bits are the CPU's.
+// gram and blend over all tensors of a block, in one launch each. Compiled to PTX by build.rs, which tells nvcc to round a
+// product before it is added: the bits are the CPU's.
 //
-// `work` is one upload of 64-bit words (see table.rs):
-//   chunks  [chunks]       slot << 32 | number of the chunk within its slot
-//   lens    [slots]        elements of the slot
+// `work` (see common.cuh) goes on with
 //   rows    [slots, k]     pointer to row i's gradient, 0 where it has none
 //   then, for blend: outs [slots] pointers, and coefficients [k] as f64
-//   or, for adamw: parameters, first and second moments, each [slots] pointers, and numbers [slots, k + 3] as f64: the
-//   coefficients of the slot's rows, what of the parameter is kept, the rate, and what corrects the second moment's bias
 //
 // Sums run in f64 in an order told by the shapes alone: the result has the same bits on every run.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "common.cuh"
 
-typedef unsigned long long u64;
-
-#define THREADS 256
-#define CHUNK 65536
 #define TILE 4
-#define AT_ONCE 4
-
-__device__ __forceinline__ double widen(float x) { return x; }
-__device__ __forceinline__ double widen(double x) { return x; }
-__device__ __forceinline__ double widen(__half x) { return __half2float(x); }
-__device__ __forceinline__ double widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-// To nearest even, the 16-bit types by way of f32, as on the CPU.
-__device__ __forceinline__ void narrow(float *out, double x) { *out = __double2float_rn(x); }
-__device__ __forceinline__ void narrow(double *out, double x) { *out = x; }
-__device__ __forceinline__ void narrow(__half *out, double x) { *out = __float2half_rn(__double2float_rn(x)); }
-__device__ __forceinline__ void narrow(__nv_bfloat16 *out, double x) { *out = __float2bfloat16_rn(__double2float_rn(x)); }
 
 // The sum over a thread block, in a fixed tree; right in thread 0.
 __device__ double block_sum(double x) {
@@ -43,18 +22,6 @@ __device__ double block_sum(double x) {
         for (int step = THREADS / 64; step > 0; step /= 2) x += __shfl_down_sync(0xffffffffu, x, step);
     }
     return x;
-}
-
-// The elements of a slot that are this thread block's, and where the table of rows starts.
-struct Chunk {
-    unsigned slot;
-    u64 start, end;
-    const u64 *rest;
-};
-__device__ __forceinline__ Chunk chunk(const u64 *work, unsigned slots) {
-    unsigned slot = work[blockIdx.x] >> 32;
-    u64 start = (u64)(unsigned)work[blockIdx.x] * CHUNK;
-    return {slot, start, min(start + CHUNK, work[gridDim.x + slot]), work + gridDim.x + slots};
 }
 
 // The products of rows x with rows y over the elements from `start` to `end`, `DIAGONAL` where the two are the same rows and
@@ -151,46 +118,13 @@ __device__ void blend(const u64 *work, unsigned k, unsigned slots) {
     }
 }
 
-// A step of AdamW along the rows' sum, in the type M of the moments.
-template <typename T, typename M>
-__device__ void adamw(const u64 *work, unsigned k, unsigned slots, double beta1, double beta2, double eps) {
-    auto [slot, start, end, rest] = chunk(work, slots);
-    const T *const *rows = (const T *const *)rest + (u64)slot * k;
-    rest += (u64)slots * k;
-    T *parameter = (T *)rest[slot];
-    M *first = (M *)rest[slots + slot], *second = (M *)rest[2 * slots + slot];
-    const double *numbers = (const double *)(rest + 3 * slots) + (u64)slot * (k + 3);
-    M keep = numbers[k], rate = numbers[k + 1], unbias = numbers[k + 2];
-    M decay1 = beta1, gain1 = 1.0 - beta1, decay2 = beta2, gain2 = 1.0 - beta2, small = eps;
-    for (u64 e = start + threadIdx.x; e < end; e += AT_ONCE * THREADS) {
-        double sums[AT_ONCE] = {};
-        weigh(rows, numbers, k, e, end, sums);
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) {
-            u64 at = e + u * THREADS;
-            if (at >= end) continue;
-            T blended;
-            narrow(&blended, sums[u]);
-            M g = widen(blended), p = widen(parameter[at]);
-            M m = first[at] * decay1 + g * gain1, v = second[at] * decay2 + g * g * gain2;
-            first[at] = m;
-            second[at] = v;
-            narrow(parameter + at, p * keep - m * rate / (sqrt(v * unbias) + small));
-        }
-    }
-}
-
-#define KERNELS(NAME, T, M)                                                                                       \
+#define KERNELS(NAME, T)                                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                      \
     gram_##NAME(const u64 *work, unsigned k, unsigned slots, double *partial) { gram<T>(work, k, slots, partial); } \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-    blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }                       \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-    adamw_##NAME(const u64 *work, unsigned k, unsigned slots, double beta1, double beta2, double eps) {           \
-        adamw<T, M>(work, k, slots, beta1, beta2, eps);                                                           \
-    }
+    blend_##NAME(const u64 *work, unsigned k, unsigned slots) { blend<T>(work, k, slots); }
 
-KERNELS(f32, float, float)
-KERNELS(f64, double, double)
-KERNELS(f16, __half, float)
-KERNELS(bf16, __nv_bfloat16, float)
+KERNELS(f32, float)
+KERNELS(f64, double)
+KERNELS(f16, __half)
+KERNELS(bf16, __nv_bfloat16)

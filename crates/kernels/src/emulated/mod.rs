@@ -18,16 +18,20 @@ unsafe extern "C" {
 }
 
 impl Library {
-    /// Compiles `source` of this folder; `None`, with a line that says so, where there is no compiler.
+    /// Compiles `source` of this crate's folder `src/emulated`; `None`, with a line that says so, where there is no compiler.
     pub(crate) fn compile(source: &str) -> Option<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/emulated");
+        // balgrad-nn includes this file too.
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/emulated");
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels/src");
+        let kernels = if kernels.is_dir() { kernels } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("src") };
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let library = std::env::temp_dir().join(format!("balgrad-{source}-{process}-{count}.so"));
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w"]);
-        command.arg("-I").arg(&folder).arg("-o").arg(&library).arg(folder.join(source));
+        command.arg("-I").arg(kernels.join("emulated")).arg("-I").arg(kernels.join("cuda"));
+        command.arg("-o").arg(&library).arg(own.join(source));
         match command.status() {
             Err(error) => {
                 eprintln!("skipped: {source} needs a C++ compiler, and `{compiler}` does not start: {error}");

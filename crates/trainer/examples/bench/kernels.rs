@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use balgrad::aggregate::Aggregator;
 use balgrad::methods::{pcgrad::PcGrad, upgrad::UpGrad};
 use balgrad::{BlockInfo, Clock, Evidence, Role, Signals};
-use balgrad_kernels::{Gradients, Optimizer, OptimizerKind, Parameter, Row};
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use balgrad_kernels::Row;
+
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::Job;
@@ -77,33 +77,6 @@ pub(crate) fn gram(arguments: &[String]) -> Result<Job> {
 
 pub(crate) fn blend(arguments: &[String]) -> Result<Job> {
     on_rows(arguments, |rows| balgrad_kernels::blend(rows, &COEFFICIENTS).map(drop))
-}
-
-/// Gradients of all objectives and their coefficients, for a step of AdamW that sums them as it goes.
-struct Unsummed(Vec<Vec<Option<Tensor>>>);
-
-impl Gradients for Unsummed {
-    fn terms(&self, _: &Var) -> Vec<(f64, &Tensor)> {
-        self.0.iter().zip(COEFFICIENTS).filter_map(|(row, c)| Some((c, row[0].as_ref()?))).collect()
-    }
-}
-
-/// A step of AdamW along the blended gradient, `fused` or one after the other.
-pub(crate) fn update(arguments: &[String]) -> Result<Job> {
-    let fused = arguments.first().is_some_and(|word| word == "fused");
-    let var = Var::zeros(PARAMETERS, DType::F32, &Device::Cpu)?;
-    let parameter = Parameter { name: "all".into(), var: var.clone(), lr_scale: 1.0, weight_decay: 0.01 };
-    let kind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-    let (mut optimizer, gradients) = (Optimizer::new(vec![parameter], kind)?, Unsummed(gradients(1, &Device::Cpu)?));
-    Ok(Job::on((OBJECTIVES + 3) * PARAMETERS, move || {
-        if fused {
-            return Ok(optimizer.step(&gradients, 1e-4, &|_| 1.0)?);
-        }
-        let rows: Vec<Row<'_>> = gradients.0.iter().map(Vec::as_slice).collect();
-        let mut store = GradStore::default();
-        store.insert(&var, balgrad_kernels::blend(&rows, &COEFFICIENTS)?.pop().flatten().context("no gradient")?);
-        Ok(optimizer.step(&store, 1e-4, &|_| 1.0)?)
-    }))
 }
 
 /// The Gram matrix in candle's operations, in f32.

@@ -49,7 +49,6 @@ const CASES: &[Case] = &[
     ("plain-gram", kernels::plain_gram),
     ("blend", kernels::blend),
     ("plain-blend", kernels::plain_blend),
-    ("update", kernels::update),
     ("aggregate", kernels::aggregate),
     ("step", steps::step),
     ("features", features::features),
@@ -57,11 +56,10 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> Result<()> {
-    balgrad_kernels::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Plain candle runs as candle comes.
     if !arguments.first().is_some_and(|case| case.starts_with("plain")) {
-        balgrad_kernels::rest_candle_pool();
+        balgrad_nn::tune_process();
     }
     let known = || CASES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let (name, rest) = arguments.split_first().with_context(|| format!("usage: bench CASE; cases: {}", known()))?;

@@ -10,7 +10,8 @@ use balgrad_encoders::{
     BlockRole, Encoder, EncoderKind, FitOptions, HeadForm, HubSettings, Input, Item, ModelConfig, ModelFiles,
     Parameters, Precomputed, TowerConfig, TwoTower, encoder,
 };
-use balgrad_kernels::{Optimizer, OptimizerKind, Parameter, run_on};
+use balgrad_kernels::run_on;
+use balgrad_nn::{AdamW, Parameter};
 use balgrad_trainer::forward;
 use candle_core::{Device, Tensor};
 
@@ -119,8 +120,7 @@ pub(crate) fn step(arguments: &[String]) -> Result<Job> {
 
     let count = parameters.count();
     let parameter = |(name, var)| Parameter { name, var, lr_scale: 1.0, weight_decay: 0.01 };
-    let kind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-    let mut optimizer = Optimizer::new(named.into_iter().map(parameter).collect(), kind)?;
+    let mut optimizer = AdamW::default().over(named.into_iter().map(parameter).collect())?;
     let period = method.needs().refresh.max(1);
     let mut balancer = Balancer::new(method, blocks, 0).lasting(1000, 100);
     let mut iterate = move || {

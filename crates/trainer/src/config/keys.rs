@@ -6,7 +6,7 @@ use balgrad::{Kind, Value};
 
 use super::field::Field;
 use super::sections::Sections;
-use super::words::{ClassWeights, Device, OnBadSample, OnNan, Optimizer, Plot, Projector, Schedule};
+use super::words::{ClassWeights, Device, OnBadSample, OnNan, Plot, Projector};
 
 /// One row of the table.
 pub struct Key {
@@ -269,17 +269,17 @@ pub static KEYS: &[Key] = &[
     key!(
         "optimizer"["optim"],
         "adamw",
-        Kind::Choice(Optimizer::WORDS),
+        Kind::Text,
         optimization.optimizer,
-        "AdamW, or SGD with momentum"
+        "the optimiser: adamw, or sgd with momentum"
     ),
     key!("lr"["learning_rate"], "0.001", number(0.0, 1e3), optimization.lr, "peak learning rate"),
     key!(
         "schedule" ["lr_scheduler", "scheduler"],
         "cosine",
-        Kind::Choice(Schedule::WORDS),
+        Kind::Text,
         optimization.schedule,
-        "how the learning rate falls after the warm-up"
+        "how the learning rate falls after the warm-up: cosine, linear or constant"
     ),
     key!(
         "warmup_ratio"["warmup"],

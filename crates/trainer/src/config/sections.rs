@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector, Schedule};
+use balgrad_nn::Decay;
+
+use super::words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector};
 
 /// Which data, and how it is read.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -85,7 +87,7 @@ pub struct Optimization {
     /// Fraction of all steps over which the learning rate rises.
     pub warmup_ratio: f64,
     /// How the learning rate falls afterwards.
-    pub schedule: Schedule,
+    pub schedule: Decay,
     /// Factor on the learning rate of a trained encoder, per block from its end.
     pub layer_decay: f64,
     /// Decoupled weight decay of matrices.

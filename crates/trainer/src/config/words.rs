@@ -1,6 +1,7 @@
 //! Settings that take one of a few words, as enums: the words in the table, in errors and in files are read off them.
 
 use balgrad::Value;
+use balgrad_nn::{Decay, OptimizerEntry};
 
 use super::field::Field;
 
@@ -101,24 +102,48 @@ words! {
         Balanced = "balanced",
     }
 
-    /// The optimiser.
-    Optimizer {
-        /// AdamW.
-        #[default]
-        AdamW = "adamw",
-        /// SGD with momentum.
-        Sgd = "sgd",
+}
+
+/// An optimiser: a row of `balgrad-nn`'s table.
+#[derive(Debug, Clone, Copy)]
+pub struct Optimizer(pub &'static OptimizerEntry);
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self(balgrad_nn::OPTIMIZERS[0])
+    }
+}
+
+impl PartialEq for Optimizer {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Field for Optimizer {
+    fn get(&self) -> Value {
+        Value::Word(self.0.name.to_owned())
     }
 
-    /// How the learning rate falls after the warm-up.
-    Schedule {
-        /// Along half a cosine, to 0.
-        #[default]
-        Cosine = "cosine",
-        /// Along a line, to 0.
-        Linear = "linear",
-        /// Not at all.
-        Constant = "constant",
+    fn set(&mut self, value: &Value) -> Result<(), String> {
+        let names = || balgrad_nn::OPTIMIZERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+        self.0 = balgrad_nn::optimizer(&value.to_string()).map_err(|_| format!("one of {}", names()))?;
+        Ok(())
+    }
+}
+
+impl Field for Decay {
+    fn get(&self) -> Value {
+        let (word, _) = Self::ALL.into_iter().find(|(_, decay)| decay == self).unwrap_or(Self::ALL[0]);
+        Value::Word(word.to_owned())
+    }
+
+    fn set(&mut self, value: &Value) -> Result<(), String> {
+        let word = value.to_string();
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == word);
+        let names = || Self::ALL.map(|(name, _)| name).join(", ");
+        *self = found.ok_or_else(|| format!("one of {}", names()))?.1;
+        Ok(())
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail};
 use balgrad::{Probe, Request, Role, SplitProbe};
 use balgrad_encoders::{Parameters, TwoTower};
-use balgrad_kernels::Optimizer;
 use candle_core::Tensor;
 
 use super::{Run, Training, role};
@@ -20,8 +19,7 @@ impl Run<'_> {
                 Request::Teach => self.teacher = Some(self.teacher_of(&self.weights()?)?),
                 Request::Restart => {
                     self.move_back(1.0, |_| true)?;
-                    let parameters = self.optimizer.parameters().cloned().collect();
-                    self.optimizer = Optimizer::new(parameters, self.kind)?;
+                    self.optimizer.reset()?;
                 }
                 Request::Relearn { modality, weight } => {
                     let model = &self.training.session.model;

@@ -1,0 +1,4 @@
+// adamw.cu on the CPU.
+#include "cuda.hpp"
+
+#include "../cuda/adamw.cu"
