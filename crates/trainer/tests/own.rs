@@ -39,7 +39,7 @@ fn write(folder: &Path, label: impl Fn(usize) -> Value) {
         std::fs::write(folder.join(format!("{i}.wav")), wav([3, 17, 61][class], loud)).unwrap();
         let pixel = image::Rgb([60 * class as u8 + 40, 90, (i % 7) as u8 * 20]);
         image::RgbImage::from_pixel(16, 16, pixel).save(folder.join(format!("{i}.png"))).unwrap();
-        let image = (i % 5 > 0).then(|| format!("{i}.png"));
+        let image = (!i.is_multiple_of(5)).then(|| format!("{i}.png"));
         let split = ["train", "train", "train", "val", "test"][(i / 3) % 5];
         let text = format!("{} sound number {i}", ["low", "middle", "high"][class]);
         json!({"id": i, "image": image, "text": text, "audio": format!("{i}.wav"), "label": label(i), "split": split})
