@@ -247,12 +247,20 @@ impl Balancer {
         Ok(mix)
     }
 
-    /// Sums tensors over ranks.
-    fn sum<'a>(&self, tensors: impl Iterator<Item = &'a mut Tensor>) -> Result<()> {
-        match self.communicator.size() {
-            1 => Ok(()),
-            _ => self.communicator.sum(&mut tensors.collect::<Vec<_>>()),
+    /// Sums gradients over ranks, each given with what it is a gradient of. A rank whose rows do not reach it adds nothing.
+    fn sum<'a>(&self, gradients: impl Iterator<Item = (&'a mut Option<Tensor>, Tensor)>) -> Result<()> {
+        if self.communicator.size() == 1 {
+            return Ok(());
         }
+        let mut gradients: Vec<_> = gradients.collect();
+        let mut reached: Vec<f64> = gradients.iter().map(|(g, _)| f64::from(u8::from(g.is_some()))).collect();
+        self.communicator.agree_max(&mut reached)?;
+        for ((gradient, of), _) in gradients.iter_mut().zip(reached).filter(|(_, reached)| *reached > 0.0) {
+            if gradient.is_none() {
+                **gradient = Some(of.detach().zeros_like()?);
+            }
+        }
+        self.communicator.sum(&mut gradients.iter_mut().filter_map(|(g, _)| g.as_mut()).collect::<Vec<_>>())
     }
 
     /// One backward per objective, one Gram matrix and one blend per block.
@@ -279,8 +287,10 @@ impl Balancer {
         let read = |block: &Block| noisy || (early.is_none() && (all || matches!(block.role, Role::Tower(_))));
         let whole: Vec<bool> = self.blocks.iter().map(|b| outputs.leaves.is_some() || read(b)).collect();
         if outputs.leaves.is_none() {
-            let read = rows_of.iter_mut().zip(&whole).filter(|(_, whole)| **whole).map(|(rows, _)| rows);
-            self.sum(read.flatten().flatten().flatten())?;
+            let read = rows_of.iter_mut().zip(&self.blocks).zip(&whole).filter(|(_, whole)| **whole);
+            self.sum(read.flat_map(|((rows, block), _)| {
+                rows.iter_mut().flat_map(|row| row.iter_mut().zip(places(block, outputs)))
+            }))?;
         }
         let mix = match early {
             Some(mix) => mix,
@@ -364,8 +374,8 @@ impl Balancer {
     /// Puts the blended gradients into one store; where the graph was cut, pushes them through the towers first.
     /// Blocks that are not `whole` hold one rank's share, and are summed here.
     fn collect(&self, mut blended: Vec<Vec<Option<Tensor>>>, outputs: &Outputs, whole: &[bool]) -> Result<GradStore> {
-        let shares = blended.iter_mut().zip(whole).filter(|(_, whole)| !**whole);
-        self.sum(shares.flat_map(|(row, _)| row.iter_mut().flatten()))?;
+        let shares = blended.iter_mut().zip(&self.blocks).zip(whole).filter(|(_, whole)| !**whole);
+        self.sum(shares.flat_map(|((row, block), _)| row.iter_mut().zip(places(block, outputs))))?;
         let mut store = GradStore::default();
         let mut cotangents: Option<Tensor> = None;
         let mut factors = Vec::new();
@@ -397,11 +407,12 @@ impl Balancer {
         if let Some(cotangents) = cotangents {
             let mut through = cotangents.backward()?;
             let towers = self.blocks.iter().filter(|b| matches!(b.role, Role::Tower(_))).flat_map(|b| &b.vars);
-            let found = towers.filter_map(|var| Some((var, through.remove(var.as_tensor())?)));
-            let mut found: Vec<(&Var, Tensor)> = found.collect();
-            self.sum(found.iter_mut().map(|(_, g)| g))?;
+            let mut found: Vec<_> = towers.map(|var| (var, through.remove(var.as_tensor()))).collect();
+            self.sum(found.iter_mut().map(|(var, g)| (g, var.as_tensor().clone())))?;
             for (var, g) in found {
-                store.insert(var.as_tensor(), g);
+                if let Some(g) = g {
+                    store.insert(var.as_tensor(), g);
+                }
             }
         }
         Ok(store)

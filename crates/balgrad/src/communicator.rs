@@ -1,6 +1,6 @@
 //! A seam for ranks: several processes or threads that train as one.
 
-use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Error, Result, Tensor};
 
@@ -64,10 +64,22 @@ pub struct Threads {
 }
 
 struct Shared {
-    barrier: Barrier,
+    meeting: Mutex<Meeting>,
+    met: Condvar,
     /// What each rank brings to a call.
     brought: Mutex<Vec<Vec<Tensor>>>,
     numbers: Mutex<Vec<Vec<f64>>>,
+}
+
+/// Where ranks wait for each other.
+#[derive(Default)]
+struct Meeting {
+    /// How many have come to this meeting.
+    here: usize,
+    /// How many meetings there have been.
+    before: usize,
+    /// Whether a rank has ended, so that none will be complete again.
+    over: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,10 +87,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Threads {
-    /// A communicator for each of `size` threads. A thread that ends early leaves the others waiting.
+    /// A communicator for each of `size` threads. Once one of them is dropped, the others' calls fail.
+    ///
+    /// Each rank that computes on rayon needs a pool of its own: a rank that waits holds its thread.
     pub fn new(size: usize) -> Vec<Self> {
         let shared = Arc::new(Shared {
-            barrier: Barrier::new(size),
+            meeting: Mutex::default(),
+            met: Condvar::new(),
             brought: Mutex::new(vec![Vec::new(); size]),
             numbers: Mutex::new(vec![Vec::new(); size]),
         });
@@ -86,13 +101,35 @@ impl Threads {
     }
 
     /// Puts this rank's values beside the others', and reads all of them.
-    fn exchange<T: Clone, R>(&self, table: &Mutex<Vec<T>>, mine: T, read: impl FnOnce(&[T]) -> R) -> R {
+    fn exchange<T: Clone, R>(&self, table: &Mutex<Vec<T>>, mine: T, read: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
         lock(table)[self.rank] = mine;
-        self.shared.barrier.wait();
+        self.meet()?;
         let all = lock(table).clone();
         // No rank may bring its next values before all have read these.
-        self.shared.barrier.wait();
+        self.meet()?;
         read(&all)
+    }
+
+    /// Waits for all ranks.
+    fn meet(&self) -> Result<()> {
+        let mut meeting = lock(&self.shared.meeting);
+        meeting.here += 1;
+        let this = meeting.before;
+        if meeting.here == self.size() {
+            (meeting.here, meeting.before) = (0, this + 1);
+            self.shared.met.notify_all();
+        }
+        while meeting.before == this && !meeting.over {
+            meeting = self.shared.met.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if meeting.before == this { Err(Error::Msg("another rank has ended".into())) } else { Ok(()) }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        lock(&self.shared.meeting).over = true;
+        self.shared.met.notify_all();
     }
 }
 
@@ -120,15 +157,16 @@ impl Communicator for Threads {
 
     fn gather(&self, rows: &Tensor) -> Result<Tensor> {
         self.exchange(&self.shared.brought, vec![rows.detach()], |all| {
-            Tensor::cat(&all.iter().flatten().collect::<Vec<_>>(), 0)
+            let some: Vec<&Tensor> = all.iter().flatten().filter(|rows| rows.elem_count() > 0).collect();
+            if some.is_empty() { Ok(rows.detach()) } else { Tensor::cat(&some, 0) }
         })
     }
 
     fn agree_max(&self, numbers: &mut [f64]) -> Result<()> {
         let most = self.exchange(&self.shared.numbers, numbers.to_vec(), |all: &[Vec<f64>]| {
             let largest = |i: usize| all.iter().filter_map(|n| n.get(i)).copied().fold(f64::NEG_INFINITY, f64::max);
-            (0..numbers.len()).map(largest).collect::<Vec<_>>()
-        });
+            Ok((0..numbers.len()).map(largest).collect::<Vec<_>>())
+        })?;
         numbers.copy_from_slice(&most);
         Ok(())
     }

@@ -31,6 +31,6 @@ pub use methods::{
 };
 pub use mix::{Conflict, Mix};
 pub use objective::{Objective, Objectives, Signals};
-pub use outputs::{FusedHead, Outputs};
+pub use outputs::{FusedHead, Outputs, gather_rows};
 pub use settings::{Kind, Setting, SettingError, Settings, Value, nearest};
 pub use tap::Tap;

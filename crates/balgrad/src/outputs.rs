@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Error, Result, Tensor, Var};
+use candle_core::{Device, Error, Result, Tensor, Var};
 
 use crate::{Communicator, Tap};
 
@@ -79,26 +79,25 @@ impl Outputs {
     /// The outputs of the whole batch, of which this rank computed some rows: those carry a gradient, the other ranks' rows
     /// are constants. What a method computes from them is then the same on every rank, and gradients sum up over ranks.
     ///
+    /// The first `own` rows are this rank's. A rank without a row of the batch computes one all the same, which does not count:
+    /// its gradient is zero.
+    ///
     /// # Errors
     /// When a rank is gone, rows do not fit, or the graph was cut: cut it, and tap layers, after gathering.
-    pub fn gathered(&self, communicator: &dyn Communicator) -> Result<Self> {
+    pub fn gathered(&self, communicator: &dyn Communicator, own: usize) -> Result<Self> {
         if communicator.size() == 1 {
             return Ok(self.clone());
         }
         if self.leaves.is_some() || !self.taps.is_empty() {
             return Err(Error::Msg("outputs with leaves or taps cannot be gathered over ranks".into()));
         }
-        // Where this rank's rows stand among all.
-        let own = self.fused.dim(0)?;
-        let ranks = Tensor::full(communicator.rank() as u32, own, self.fused.device())?;
-        let before = communicator.gather(&ranks)?.to_vec1::<u32>()?;
-        let start = before.iter().filter(|rank| (**rank as usize) < communicator.rank()).count();
-        let one = |rows: &Tensor| with_own(&communicator.gather(rows)?, rows, start);
+        let one = |rows: &Tensor| gather_rows(communicator, rows, own);
         let all = |rows: &Vec<Tensor>| rows.iter().map(one).collect::<Result<Vec<_>>>();
+        let start = first_row(communicator, own)?;
         let head = self.fused_head.clone().map(|head| {
             FusedHead::new(move |embeddings| {
                 let logits = head.logits(embeddings)?;
-                with_own(&logits.detach(), &logits.narrow(0, start, own)?, start)
+                with_own(&logits.detach(), &logits.narrow(0, start.min(logits.dim(0)? - 1), own.max(1))?, own, start)
             })
         });
         Ok(Self {
@@ -165,9 +164,34 @@ impl Outputs {
     }
 }
 
-/// `whole`, with the rows from `start` on replaced by `own`.
-fn with_own(whole: &Tensor, own: &Tensor, start: usize) -> Result<Tensor> {
-    let end = start + own.dim(0)?;
+/// The rows of all ranks, of which the first `own` of `rows` are this rank's: those carry their gradient, the others are constants.
+/// A rank without a row brings one that does not count.
+///
+/// # Errors
+/// When a rank is gone, or rows do not fit.
+pub fn gather_rows(communicator: &dyn Communicator, rows: &Tensor, own: usize) -> Result<Tensor> {
+    if communicator.size() == 1 {
+        return Ok(rows.clone());
+    }
+    let whole = communicator.gather(&rows.narrow(0, 0, own)?)?;
+    with_own(&whole, rows, own, first_row(communicator, own)?)
+}
+
+/// Where this rank's rows stand among all.
+fn first_row(communicator: &dyn Communicator, own: usize) -> Result<usize> {
+    let ranks = Tensor::full(communicator.rank() as u32, own, &Device::Cpu)?;
+    let all = communicator.gather(&ranks)?.to_vec1::<u32>()?;
+    Ok(all.into_iter().filter(|rank| (*rank as usize) < communicator.rank()).count())
+}
+
+/// `whole`, with the rows from `start` on replaced by the first `own` of `rows`.
+fn with_own(whole: &Tensor, rows: &Tensor, own: usize, start: usize) -> Result<Tensor> {
+    if own == 0 {
+        // Nothing of this rank counts, yet every parameter has a gradient, as on the other ranks.
+        return whole.broadcast_add(&(rows.sum_all()? * 0.0)?);
+    }
+    let end = start + own;
     let (before, after) = (whole.narrow(0, 0, start)?, whole.narrow(0, end, whole.dim(0)? - end)?);
-    Tensor::cat(&[&before, own, &after].into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>(), 0)
+    let parts = [&before, &rows.narrow(0, 0, own)?, &after];
+    Tensor::cat(&parts.into_iter().filter(|part| part.elem_count() > 0).collect::<Vec<_>>(), 0)
 }

@@ -1,9 +1,11 @@
 //! One run from data to results: the run folder and what stands in it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use balgrad::{Alone, Communicator};
 use balgrad_data::Split;
 
 mod results;
@@ -19,12 +21,21 @@ use crate::session::Session;
 use crate::training::{Training, Watcher};
 
 /// Where a run goes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The run folder.
     pub folder: PathBuf,
     /// Whether to continue what stands there.
     pub resume: bool,
+    /// The ranks that train together; the first writes the folder.
+    pub communicator: Arc<dyn Communicator>,
+}
+
+impl Options {
+    /// A new run of one process.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), resume: false, communicator: Arc::new(Alone) }
+    }
 }
 
 /// Trains and tests one run, and returns its record. With `resume`, a finished run is left as it is.
@@ -64,6 +75,7 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         metric: headline(session.dataset())?,
         folder,
         resume: options.resume,
+        communicator: Arc::clone(&options.communicator),
     };
     let progress = crate::training::train(&training, watcher)?;
     session.spec.save(folder, &session.parameters)?;

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use balgrad::{Balancer, Block, EpochSummary, FusedHead, Needs, Outputs, Role, Tap};
+use balgrad::{Balancer, Block, Communicator, EpochSummary, Role, gather_rows};
 use balgrad_data::Sample;
-use balgrad_encoders::{BlockRole, CutLayer, Depth, Input, Parameters, TwoTower};
+use balgrad_encoders::{BlockRole, Depth, Input, Parameters, TwoTower};
 use balgrad_kernels::run_on;
 use balgrad_nn::{Optimizer, Parameter, Schedule, clip_grad_norm};
 use candle_core::backprop::GradStore;
@@ -29,12 +30,17 @@ use crate::record::Validation;
 use crate::session::Session;
 use crate::split_data::{Pick, SplitData, Variation};
 
+mod forward;
 mod log;
 mod requests;
+mod share;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use forward::forward;
+use forward::forward_among;
 use requests::probe;
+use share::Share;
 
 /// What a training run works on.
 pub(crate) struct Training<'a> {
@@ -54,6 +60,8 @@ pub(crate) struct Training<'a> {
     pub folder: &'a Path,
     /// Whether to continue from the folder's checkpoint.
     pub resume: bool,
+    /// The ranks that train together.
+    pub communicator: Arc<dyn Communicator>,
 }
 
 /// Told how training goes.
@@ -79,9 +87,10 @@ pub(crate) fn train(training: &Training<'_>, watcher: &mut dyn Watcher) -> Resul
     while !run.is_over() {
         let (picks, variation) = (run.picks(), run.variation());
         let done = (run.progress.batch * run.batch_size).min(picks.len());
-        training.train.feed(&picks[done..], run.batch_size, Some(&variation), &readers(model), device, |batches| {
-            for batch in batches {
-                let (picks, inputs) = batch?;
+        let (mine, rows) = (run.share.of(&picks[done..]), run.share.rows);
+        training.train.feed(&mine, rows, Some(&variation), &readers(model), device, |batches| {
+            for (batch, picks) in batches.zip(picks[done..].chunks(run.batch_size)) {
+                let (_, inputs) = batch?;
                 let loss = run_on(device, || run.step(picks, &inputs))?;
                 watcher.step(run.progress.step, run.total_steps, loss);
                 if run.is_late_or_saved()? {
@@ -110,6 +119,7 @@ fn shuffled(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
 /// A run in progress.
 struct Run<'a> {
     training: &'a Training<'a>,
+    share: Share,
     balancer: Balancer,
     optimizer: Box<dyn Optimizer>,
     /// Each trained variable with its name.
@@ -161,7 +171,10 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         let mut run = Self {
             training,
-            balancer: Balancer::new(method, blocks, config.seed).lasting(per_epoch * turns, epochs),
+            share: Share::new(&training.communicator, batch_size),
+            balancer: Balancer::new(method, blocks, config.seed)
+                .lasting(per_epoch * turns, epochs)
+                .among(Arc::clone(&training.communicator)),
             optimizer: config.optimization.optimizer.0.build(named.iter().map(parameter).collect(), given)?,
             named,
             best: HashMap::new(),
@@ -225,17 +238,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// One step; returns the loss of the first objective.
+    /// One step on a batch, of which `inputs` are this rank's share; returns the loss of the first objective.
     fn step(&mut self, picks: &[Pick], inputs: &[Input]) -> Result<f64> {
         let (training, model) = (self.training, &self.training.session.model);
         let samples: Vec<&Sample> = picks.iter().map(|pick| training.train.sample(pick.sample)).collect();
         let truth = training.evaluator.truth(&samples)?;
         let (rate, needs) = (self.rate(), self.balancer.needs());
+        let (ranks, own) = (training.communicator.as_ref(), self.share.own(picks.len()));
         let mut loss = f64::NAN;
         for _ in 0..if needs.turns { model.modalities() } else { 1 } {
-            let mut outputs = forward(model, inputs, needs)?;
+            let mut outputs = forward_among(model, inputs, needs, ranks, own)?;
             if let Some((_, teacher)) = &self.teacher {
-                outputs.teacher = Some(teacher.embed(inputs)?.iter().map(Tensor::detach).collect());
+                let rows = teacher.embed(inputs)?;
+                let rows = rows.iter().map(|rows| gather_rows(ranks, &rows.detach(), own)).collect::<Result<_, _>>();
+                outputs.teacher = Some(rows?);
             }
             let mut gradients = self.balancer.backward(&outputs, &truth)?;
             loss = self.balancer.report().losses.first().map_or(f64::NAN, |(_, loss)| *loss);
@@ -287,9 +303,11 @@ impl Run<'_> {
         let config = self.training.config;
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let budget = config.training.time_budget;
-        self.out_of_time = budget > 0.0 && self.progress.seconds >= budget;
-        let stop = interrupt::check();
-        if stop.is_err() || self.saved.elapsed().as_secs_f64() > config.output.checkpoint_seconds {
+        let late = budget > 0.0 && self.progress.seconds >= budget;
+        let due = self.saved.elapsed().as_secs_f64() > config.output.checkpoint_seconds;
+        let (late, due, stop) = self.share.agree(late, due, interrupt::check())?;
+        self.out_of_time = late;
+        if stop.is_err() || due {
             self.save()?;
             self.saved = Instant::now();
         }
@@ -380,6 +398,9 @@ impl Run<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
+        if self.training.communicator.rank() > 0 {
+            return Ok(());
+        }
         self.metrics.flush()?;
         self.events.flush()?;
         let path = checkpoint_path(self.training.folder);
@@ -443,37 +464,4 @@ fn role(model: &TwoTower, parameter: &str) -> Role {
         BlockRole::Head(m) => Role::Head(m),
         BlockRole::Fused => Role::Fused,
     }
-}
-
-/// One forward pass, with whatever the method needs to see of it.
-///
-/// # Errors
-/// When shapes disagree.
-pub fn forward(model: &TwoTower, inputs: &[Input], needs: Needs) -> Result<Outputs> {
-    let mut taps = Vec::new();
-    let embeddings = if needs.wants_taps() {
-        let (embeddings, cut): (Vec<_>, Vec<_>) = model.embed_cut(inputs)?.into_iter().unzip();
-        let tap = |CutLayer { input, leaf, weight, bias }| Tap { input, leaf, weight, bias };
-        taps.extend(cut.into_iter().flatten().map(tap));
-        embeddings
-    } else {
-        model.embed(inputs)?
-    };
-    let leaves = needs.leaves.then(|| embeddings.iter().map(|e| Var::from_tensor(&e.detach())).collect());
-    let leaves: Option<Vec<Var>> = leaves.transpose()?;
-    let basis: Vec<Tensor> = match &leaves {
-        Some(leaves) => leaves.iter().map(|v| v.as_tensor().clone()).collect(),
-        None => embeddings.clone(),
-    };
-    let slices = if needs.fused_views { model.slices(&basis)? } else { None };
-    let asked = needs.fused_head || (needs.fused_views && slices.is_none());
-    let fused_head = asked.then(|| {
-        let fusion = model.fusion();
-        FusedHead::new(move |embeddings| fusion.logits(embeddings))
-    });
-    let views = model.forward_embeddings(basis)?;
-    let mut outputs = Outputs::new(views.fused, views.own);
-    (outputs.embeddings, outputs.slices, outputs.fused_head) = (embeddings, slices, fused_head);
-    (outputs.leaves, outputs.taps) = (leaves, taps);
-    Ok(outputs)
 }

@@ -43,7 +43,7 @@ fn run(
         for _ in 0..2 {
             let mut outputs: Outputs = share.outputs(&vars, false).unwrap();
             outputs.teacher = Some(outputs.embeddings.iter().map(|e| (e.detach() * 0.5).unwrap()).collect());
-            let outputs = outputs.gathered(ranks.as_ref()).unwrap();
+            let outputs = outputs.gathered(ranks.as_ref(), share.x[0].rows).unwrap();
             let store = balancer.backward(&outputs, &whole.labels(DType::F32)).unwrap();
             all.extend(vars.iter().map(|v| store.get(v.as_tensor()).map(matrix)));
         }

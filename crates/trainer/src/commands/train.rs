@@ -44,7 +44,7 @@ impl Train {
             .configured
             .load(&[("method", self.method.clone().map(Value::Word)), ("seed", self.seed.map(Value::Count))])?;
         let mut show = Show::new(self.quiet, self.verbose);
-        let options = Options { folder: self.out.clone(), resume: self.resume };
+        let options = Options { resume: self.resume, ..Options::new(&self.out) };
         let record = run::train(&config, &options, &mut show)?;
         show.finish();
         println!("{}", record.one_line());
