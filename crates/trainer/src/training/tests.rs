@@ -270,8 +270,11 @@ impl Watcher for Until {
     fn epoch(&mut self, _: usize, _: usize, _: f64, _: Option<f64>) {}
 }
 
-/// A run's weights, bit for bit, and how it went.
-type Outcome = (Vec<(String, Vec<u32>)>, Progress);
+/// A weight's name, and its bits.
+type Weight = (String, Vec<u32>);
+
+/// A run's weights, and how it went.
+type Outcome = (Vec<Weight>, Progress);
 
 /// Scaled cosines are made for classes: as a number they start ten standard deviations off, and most methods need hundreds of
 /// steps to come back.
@@ -413,7 +416,7 @@ fn among(world: World, config: &Config, ranks: usize) -> Vec<Outcome> {
 /// The largest difference of a weight, over the largest weight of its tensor.
 fn difference(a: &Outcome, b: &Outcome) -> f32 {
     let values = |bits: &[u32]| bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
-    let apart = |((name, a), (other, b)): (&(String, Vec<u32>), &(String, Vec<u32>))| {
+    let apart = |((name, a), (other, b)): (&Weight, &Weight)| {
         assert_eq!(name, other);
         let (a, b) = (values(a), values(b));
         let most = a.iter().fold(1e-2f32, |most, v| most.max(v.abs()));
