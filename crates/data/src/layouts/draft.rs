@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Sieve, escapes};
 use crate::modalities::{image, text};
 use crate::seed::stable_hash;
+use crate::source::Pack;
 use crate::{DataError, Dataset, Modality, ReadOptions, Sample, Source, Split, Target, Task};
 
 /// What a layout has of one modality of a sample.
@@ -16,7 +17,7 @@ pub(crate) enum Part {
     /// Bytes that stand in the layout's own file.
     Bytes(Vec<u8>),
     /// A range of the bytes of a file that holds many.
-    Packed { file: Arc<PathBuf>, offset: u64, len: u64 },
+    Packed { file: Arc<Pack>, offset: u64, len: u64 },
     /// The content itself.
     Text(String),
 }
@@ -128,8 +129,8 @@ impl<'a> Draft<'a> {
     /// No sample, fewer than two classes, or under `fail` the first bad sample.
     pub(crate) fn finish(mut self, split_seed: u64) -> Result<Dataset, DataError> {
         let place = self.folder.display().to_string();
+        let first = self.sieve.problems.first().map_or_else(String::new, |p| format!("; the first problem: {p}"));
         if self.found.is_empty() {
-            let first = self.sieve.problems.first().map_or_else(String::new, |p| format!("; the first problem: {p}"));
             return Err(DataError::invalid(place, format!("no sample could be read{first}")));
         }
         self.make_splits(split_seed);
@@ -144,7 +145,7 @@ impl<'a> Draft<'a> {
         };
         if task != Task::Regression && (classes.len() < 2 || task == Task::Binary && classes.len() != 2) {
             let needs = if task == Task::Binary { "two" } else { "two or more" };
-            let what = format!("found {} class(es); a {} task needs {needs}", classes.len(), task.name());
+            let what = format!("found {} class(es); a {} task needs {needs}{first}", classes.len(), task.name());
             return Err(DataError::invalid(place, what));
         }
         let classifier = Classifier {
