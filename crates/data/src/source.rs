@@ -44,7 +44,7 @@ impl Source {
             Self::Text(text) => Ok((Cow::Borrowed(text.as_bytes()), "text in memory".into())),
             Self::Bytes(bytes) => Ok((Cow::Borrowed(&bytes[..]), "bytes in memory".into())),
             Self::File(path) => {
-                let bytes = read_regular(path).map_err(|e| DataError::io(path, e))?;
+                let bytes = content(path).map_err(|e| DataError::io(path, e))?;
                 Ok((bytes.into(), path.display().to_string()))
             }
             Self::Packed { file, offset, len } => {
@@ -53,6 +53,18 @@ impl Source {
             }
         }
     }
+}
+
+/// The largest file of a single sample.
+const MAX_FILE: u64 = 1 << 30;
+
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 GiB"));
+    }
+    Ok(bytes)
 }
 
 /// A file that holds the content of many samples, held open: it may be deleted meanwhile.

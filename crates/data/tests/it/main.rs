@@ -1,6 +1,7 @@
 //! Tests of the crate as others use it.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod dirt;
 mod framing;
 mod layouts;
