@@ -133,7 +133,7 @@ impl Dataset {
                     Some(Source::Text(text)) => part(text.as_bytes()),
                     Some(Source::Bytes(bytes)) => part(bytes),
                     Some(Source::Packed { file, offset, len }) => {
-                        part(stamp(file).as_bytes());
+                        part(stamp_of(file.path(), file.metadata()).as_bytes());
                         part(&offset.to_le_bytes());
                         part(&len.to_le_bytes());
                     }
@@ -147,8 +147,12 @@ impl Dataset {
 
 /// A file's name, size and time of change.
 pub(crate) fn stamp(path: &std::path::Path) -> String {
+    stamp_of(path, std::fs::metadata(path))
+}
+
+fn stamp_of(path: &std::path::Path, meta: std::io::Result<std::fs::Metadata>) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let Ok(meta) = std::fs::metadata(path) else { return name };
+    let Ok(meta) = meta else { return name };
     let changed = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{name}\0{}\0{}", meta.len(), changed.map_or(0, |d| d.as_nanos()))
 }

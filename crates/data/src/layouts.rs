@@ -80,19 +80,30 @@ pub(crate) fn escapes(folder: &Path, path: &Path) -> Option<String> {
     if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Some(format!("the path `{}` leads out of the data folder", path.display()));
     }
-    // A link may point anywhere: what it leads to must lie inside, too, or among the blobs of a hub's cache.
-    let (inside, target) = (folder.canonicalize().ok()?, folder.join(path).canonicalize().ok()?);
+    leads_out(folder, &folder.join(path)).then(|| {
+        format!(
+            "the path `{}` links to neither the data folder nor what lies beside it; copy the file in",
+            path.display()
+        )
+    })
+}
+
+/// Whether a path, all links followed, ends outside the data folder, the folders beside it and the blobs of a hub's cache.
+/// The root and a home are too much to lie beside.
+pub(crate) fn leads_out(folder: &Path, path: &Path) -> bool {
+    let Some((inside, target)) = folder.canonicalize().ok().zip(path.canonicalize().ok()) else { return false };
+    let above =
+        inside.parent().filter(|above| above.parent().is_some() && std::env::home_dir().as_deref() != Some(*above));
     let snapshots = inside.parent().filter(|above| above.ends_with("snapshots")).and_then(Path::parent);
     let blob = snapshots.is_some_and(|repository| target.starts_with(repository.join("blobs")));
-    (!blob && !target.starts_with(inside))
-        .then(|| format!("the path `{}` links out of the data folder", path.display()))
+    !blob && !target.starts_with(&inside) && !above.is_some_and(|above| target.starts_with(above))
 }
 
 /// The first line of a file that is not empty, of its first 64 KiB.
 pub(crate) fn first_line(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(1 << 16).read_to_end(&mut bytes).ok()?;
+    crate::open_regular(path).ok()?.take(1 << 16).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }

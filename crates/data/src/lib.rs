@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod caught;
 mod dataset;
 mod error;
 mod impairment;
@@ -20,4 +21,4 @@ pub use modalities::image::{Filter, Framing};
 pub use modality::{MODALITIES, Modality, Target, Task};
 pub use open::{OnBadSample, ReadOptions, open};
 pub use seed::stable_hash;
-pub use source::Source;
+pub use source::{Pack, Source, open_regular, read_regular};

@@ -1,10 +1,11 @@
 //! Batches made ahead of their use: worker threads make samples in a given order, a bounded number of batches ahead, and
 //! hand them over in that order.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::caught::words;
 
 /// How far and by how many threads a loader works ahead. What it hands over does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,12 +164,6 @@ impl<T, E> Queue<T, E> {
         }
         Some(Ok(batch))
     }
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
 }
 
 fn unpacked(path: &Path) -> Result<String, DataError> {
-    let file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
+    let file = crate::open_regular(path).map_err(|e| DataError::io(path, e))?;
     let mut text = String::new();
     let read = match path.extension().is_some_and(|e| e == "gz") {
         true => MultiGzDecoder::new(file).take(MOST).read_to_string(&mut text),

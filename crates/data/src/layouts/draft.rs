@@ -1,13 +1,24 @@
 //! From what a layout finds to a data set: classes, splits, and the checks that all layouts share.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Sieve, escapes};
+use super::{Sieve, escapes, leads_out};
 use crate::modalities::{image, text};
 use crate::seed::stable_hash;
+use crate::source::Pack;
 use crate::{DataError, Dataset, Modality, ReadOptions, Sample, Source, Split, Target, Task};
+
+/// The longest text, in bytes, the most labels of a sample, classes and samples: beyond it stands another kind of thing.
+const MAX_TEXT: usize = 1 << 20;
+const MAX_LABELS: usize = 10_000;
+const MAX_CLASSES: usize = 100_000;
+const MAX_SAMPLES: usize = 50_000_000;
+
+/// Unknown labels, and characters of one, for which the nearest known one is looked for.
+const MAX_NEAREST: usize = 100;
 
 /// What a layout has of one modality of a sample.
 pub(crate) enum Part {
@@ -16,7 +27,7 @@ pub(crate) enum Part {
     /// Bytes that stand in the layout's own file.
     Bytes(Vec<u8>),
     /// A range of the bytes of a file that holds many.
-    Packed { file: Arc<PathBuf>, offset: u64, len: u64 },
+    Packed { file: Arc<Pack>, offset: u64, len: u64 },
     /// The content itself.
     Text(String),
 }
@@ -128,9 +139,13 @@ impl<'a> Draft<'a> {
     /// No sample, fewer than two classes, or under `fail` the first bad sample.
     pub(crate) fn finish(mut self, split_seed: u64) -> Result<Dataset, DataError> {
         let place = self.folder.display().to_string();
+        let first = self.sieve.problems.first().map_or_else(String::new, |p| format!("; the first problem: {p}"));
         if self.found.is_empty() {
-            let first = self.sieve.problems.first().map_or_else(String::new, |p| format!("; the first problem: {p}"));
             return Err(DataError::invalid(place, format!("no sample could be read{first}")));
+        }
+        if self.found.len() > MAX_SAMPLES {
+            let what = format!("{} samples; {MAX_SAMPLES} are read at most: split the data", self.found.len());
+            return Err(DataError::invalid(place, what));
         }
         self.make_splits(split_seed);
         let values = self.found.iter().any(|f| matches!(f.answer, Answer::Values(_)));
@@ -144,10 +159,15 @@ impl<'a> Draft<'a> {
         };
         if task != Task::Regression && (classes.len() < 2 || task == Task::Binary && classes.len() != 2) {
             let needs = if task == Task::Binary { "two" } else { "two or more" };
-            let what = format!("found {} class(es); a {} task needs {needs}", classes.len(), task.name());
+            let what = format!("found {} class(es); a {} task needs {needs}{first}", classes.len(), task.name());
             return Err(DataError::invalid(place, what));
         }
+        if classes.len() > MAX_CLASSES {
+            let what = "does the label hold ids or texts? name a column of classes";
+            return Err(DataError::invalid(place, format!("{} classes; {MAX_CLASSES} at most: {what}", classes.len())));
+        }
         let classifier = Classifier {
+            unknown: Cell::new(0),
             index: classes.iter().zip(0..).map(|(c, i)| (c.as_str(), i)).collect(),
             classes: &classes,
             task,
@@ -211,6 +231,9 @@ impl<'a> Draft<'a> {
         }
         let fraction = fraction.min(most as f64 / candidates.max(1) as f64);
         let mut taken = Vec::new();
+        let several = classes.values().filter(|units| units.len() > 1);
+        let small: BTreeMap<u64, Vec<usize>> =
+            several.filter_map(|units| units.first_key_value().map(|(order, unit)| (*order, unit.clone()))).collect();
         for units in classes.into_values() {
             let target = (fraction * units.values().map(Vec::len).sum::<usize>() as f64).round() as usize;
             let before = taken.len();
@@ -220,6 +243,12 @@ impl<'a> Draft<'a> {
                 }
                 taken.extend(unit);
             }
+        }
+        if taken.is_empty() {
+            // Classes so small that each rounds to none: one unit of as many as make up the fraction.
+            let target = (fraction * candidates as f64).round() as usize;
+            let spare = small.into_iter().flat_map(|(_, unit)| unit);
+            taken.extend(spare.take(target));
         }
         taken.iter().for_each(|&i| self.found[i].split = Some(to));
         taken.len()
@@ -258,6 +287,8 @@ impl<'a> Draft<'a> {
 
 /// Turns what was found into samples, once classes and task are settled.
 struct Classifier<'a> {
+    /// Labels that no class has, so far.
+    unknown: Cell<usize>,
     index: HashMap<&'a str, u32>,
     classes: &'a [String],
     task: Task,
@@ -296,12 +327,10 @@ impl Classifier<'_> {
             Answer::Values(_) => return Err(format!("numbers; a {task} sample has class names")),
             Answer::Classes(_) => return Err("class names; a regression sample has numbers".to_owned()),
         };
-        let class = |name: &String| {
-            self.index.get(name.as_str()).copied().ok_or_else(|| {
-                let near = crate::error::nearest(name, self.classes.iter().map(String::as_str));
-                format!("unknown label `{name}`; did you mean `{near}`? (classes are those of the training split, or those that the data set names)")
-            })
-        };
+        let class = |name: &String| self.index.get(name.as_str()).copied().ok_or_else(|| self.unknown(name));
+        if names.len() > MAX_LABELS {
+            return Err(format!("{} labels; a sample has {MAX_LABELS} at most", names.len()));
+        }
         if self.task == Task::MultiLabel {
             let mut labels = names.iter().map(class).collect::<Result<Vec<u32>, _>>()?;
             labels.sort_unstable();
@@ -312,6 +341,22 @@ impl Classifier<'_> {
             [name] => class(name).map(Target::Class),
             names => Err(format!("{} labels; a {task} sample has one", names.len())),
         }
+    }
+}
+
+impl Classifier<'_> {
+    /// What is said of a label that no class has; the nearest class is sought for a few.
+    fn unknown(&self, name: &str) -> String {
+        self.unknown.set(self.unknown.get() + 1);
+        let known = "(classes are those of the training split, or those that the data set names)";
+        if name.chars().nth(MAX_NEAREST).is_some() {
+            return format!("unknown label `{}…` {known}", name.chars().take(MAX_NEAREST).collect::<String>());
+        }
+        if self.unknown.get() > MAX_NEAREST {
+            return format!("unknown label `{name}` {known}");
+        }
+        let short = self.classes.iter().map(String::as_str).filter(|c| c.len() <= 4 * MAX_NEAREST);
+        format!("unknown label `{name}`; did you mean `{}`? {known}", crate::error::nearest(name, short))
     }
 }
 
@@ -326,6 +371,9 @@ fn nothing(modalities: &[&Modality]) -> String {
 /// Where a part is; `None` for an empty text.
 fn source(folder: &Path, modality: &Modality, part: Part) -> Result<Option<Source>, String> {
     let path = match part {
+        Part::Text(text) if text.len() > MAX_TEXT => {
+            return Err(format!("a {} of {} KiB; {} at most", modality.name, text.len() >> 10, MAX_TEXT >> 10));
+        }
         Part::Text(text) => return Ok(Some(text).filter(|t| !t.trim().is_empty()).map(Source::Text)),
         Part::Bytes(bytes) => return Ok(Some(Source::Bytes(bytes.into()))),
         Part::Packed { file, offset, len } => return Ok(Some(Source::Packed { file, offset, len })),
@@ -336,9 +384,21 @@ fn source(folder: &Path, modality: &Modality, part: Part) -> Result<Option<Sourc
         return Err(why);
     }
     let full: PathBuf = folder.join(path);
+    let full = written_link(&full).filter(|target| !leads_out(folder, target)).unwrap_or(full);
     if full.is_file() {
         Ok(Some(Source::File(full)))
+    } else if full.exists() {
+        Err(format!("the {} `{}` is not a file", modality.name, path.display()))
     } else {
         Err(format!("the {} `{}` does not exist", modality.name, path.display()))
     }
+}
+
+/// Where a link leads that was unpacked as a small file with a path in it, as git does where there are no links.
+fn written_link(path: &Path) -> Option<PathBuf> {
+    let small = std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() < 200);
+    let text = small.then(|| std::fs::read_to_string(path).ok())??;
+    let target = Path::new(text.trim_end());
+    let same = target.is_relative() && target.extension().is_some() && target.extension() == path.extension();
+    same.then(|| path.parent().map(|folder| folder.join(target)))?.filter(|target| target.is_file())
 }

@@ -126,7 +126,7 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
 }
 
 fn card(path: &Path) -> Result<Card, DataError> {
-    match std::fs::read_to_string(path) {
+    match crate::read_regular(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Card::default()),
         Err(e) => Err(DataError::io(path, e)),
         Ok(text) => {

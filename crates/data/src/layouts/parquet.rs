@@ -1,197 +1,213 @@
 //! Parquet files as the Hugging Face hub stores data sets: `data/train-00000-of-00001.parquet` and the like, with an
 //! image column (`{bytes, path}`, or a path), a text column and a label column.
 //!
-//! Class names come from the hub's metadata in the file; without it, labels are named by their numbers. Images that stand
-//! in the file are unpacked once, as they were encoded, where the options say so; else they are held in memory.
+//! Class names come from the hub's metadata in the file; without it, labels are named by their numbers, and decimals are
+//! numbers to predict unless all are whole. A file's split is told by its name, that of a folder above or a column `split`.
+//! Images that stand in the file are unpacked once, as they were encoded, where the options say so; else they are held in
+//! memory.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
 
 use super::unpacked::{Unpacked, Unpacking};
 use super::{Answer, Draft, Found, Layout, Part, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
+use columns::{Columns, answer, class_names, field, numbered, picture, word};
+use files::{Table, split_named, tables};
+use sheet::Sheet;
+
+mod codec;
+mod columns;
+mod files;
+mod pages;
+mod sheet;
+mod thrift;
 
 pub(super) static LAYOUT: Layout = Layout {
     name: "parquet",
-    about: "*.parquet or data/*.parquet, split named by the file, with image, text and label columns",
+    about: "*.parquet in the folder or below, split named by file, folder or column, with image, text and label columns",
     paper: "Hugging Face data sets",
     detect: |folder| {
-        let files = files(folder).ok()?;
-        files.first().map(|file| format!("it holds {}", file.strip_prefix(folder).unwrap_or(file).display()))
+        let tables = tables(folder).ok()?;
+        let first = &tables.first()?.path;
+        Some(format!("it holds {}", first.strip_prefix(folder).unwrap_or(first).display()))
     },
     read,
 };
 
-const IMAGES: &[&str] = &["image", "img", "images"];
-const TEXTS: &[&str] = &["text", "caption", "title", "sentence", "description"];
-const LABELS: &[&str] = &["label", "labels", "genres", "category", "class"];
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut found = Vec::new();
-    for place in [folder.to_owned(), folder.join("data")] {
-        let Ok(entries) = std::fs::read_dir(&place) else { continue };
-        for entry in entries {
-            let path = entry.map_err(|e| DataError::io(&place, e))?.path();
-            if path.extension().is_some_and(|e| e == "parquet") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The split that a file's name starts with, if any.
-fn split_of(path: &Path) -> Option<Split> {
-    let name = path.file_name()?.to_string_lossy().to_lowercase();
-    let known = [("train", Split::Train), ("val", Split::Val), ("dev", Split::Val), ("test", Split::Test)];
-    known.into_iter().find(|(start, _)| name.starts_with(start)).map(|(_, split)| split)
+/// What is gathered over all files.
+struct Reading<'a> {
+    draft: Draft<'a>,
+    /// Of the classes.
+    names: Option<Vec<String>>,
+    notes: BTreeSet<String>,
+    /// Per sample, its table where it has an id of its own.
+    own: Vec<Option<usize>>,
 }
 
 fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
-    let mut draft = Draft::new(folder, LAYOUT.name, options);
-    let mut names = None;
-    for path in files(folder)? {
-        let bad =
-            |e: &dyn std::fmt::Display| DataError::invalid(path.display().to_string(), format!("not Parquet: {e}"));
-        let reader = File::open(&path).map_err(|e| DataError::io(&path, e))?;
-        let reader = SerializedFileReader::new(reader).map_err(|e| bad(&e))?;
-        let meta = reader.metadata().file_metadata();
-        let columns: Vec<String> = meta.schema().get_fields().iter().map(|f| f.name().to_owned()).collect();
-        let column = |known: &[&str]| known.iter().find(|k| columns.iter().any(|c| c == *k)).map(|k| (*k).to_owned());
-        let (image, text) = (column(IMAGES), column(TEXTS));
-        let Some(label) = column(LABELS) else {
-            let what = format!("no label column ({}); found: {}", LABELS.join(", "), columns.join(", "));
-            return Err(DataError::invalid(path.display().to_string(), what));
-        };
-        let hub = meta.key_value_metadata().into_iter().flatten().find(|kv| kv.key == "huggingface");
-        names = names.or_else(|| class_names(hub?.value.as_deref()?, &label));
+    let draft = Draft::new(folder, LAYOUT.name, options);
+    let mut all = Reading { draft, names: None, notes: BTreeSet::new(), own: Vec::new() };
+    let tables = tables(folder)?;
+    for (number, table) in tables.iter().enumerate() {
+        let before = (all.draft.found.len(), all.draft.sieve.problems.len());
+        let unpacked = options.unpacked.as_deref();
+        if let Some(why) = all.table(number, table, unpacked)? {
+            all.draft.found.truncate(before.0);
+            all.own.truncate(before.0);
+            all.draft.sieve.problems.truncate(before.1);
+            all.notes.insert(format!("{why}; images are held in memory"));
+            all.table(number, table, None)?;
+        }
+    }
+    let unnamed: Vec<&str> = tables.iter().filter(|t| t.split.is_none()).map(|t| t.name.as_str()).collect();
+    if let Some(first) = unnamed.first().filter(|_| all.draft.found.iter().any(|f| f.split.is_some())) {
+        let (n, train) = (unnamed.len(), "what names no split is training data");
+        all.notes.insert(format!("{n} file(s) name no split, such as {first}: {train}"));
+    }
+    all.name_ids(&tables);
+    all.settle_numbers()?;
+    all.draft.classes = all.names;
+    all.draft.notes.extend(all.notes);
+    all.draft.finish(options.split_seed)
+}
+
+impl Reading<'_> {
+    /// Reads one file; answers why its images cannot be unpacked, if they cannot.
+    fn table(&mut self, number: usize, table: &Table, unpacked: Option<&Path>) -> Result<Option<String>, DataError> {
+        let place = table.path.display().to_string();
+        let bad = |what: String| DataError::invalid(place.clone(), what);
+        let sheet = Sheet::open(&table.path).map_err(bad)?;
+        let columns = Columns::of(sheet.fields()).map_err(bad)?;
+        self.notes.insert(columns.note.clone());
+        let splits = sheet.hub().and_then(|hub| class_names(hub, "split"));
+        if self.names.is_none() {
+            self.names = sheet.hub().and_then(|hub| class_names(hub, &columns.label));
+        }
         // Images that were unpacked before are not read again.
-        let folder = options.unpacked.as_deref().filter(|_| image.is_some());
-        let before = folder.and_then(|folder| Unpacked::open(folder, &path));
-        let mut now = match (folder, &before) {
-            (Some(folder), None) => Some(Unpacking::create(folder, &path)?),
-            _ => None,
+        let cache = unpacked.filter(|_| columns.image.is_some());
+        let before = cache.and_then(|folder| Unpacked::open(folder, &table.path, sheet.rows));
+        let mut now = match cache.filter(|_| before.is_none()).map(|folder| Unpacking::create(folder, &table.path)) {
+            Some(Err(why)) => return Ok(Some(why)),
+            Some(Ok(now)) => Some(now),
+            None => None,
         };
-        let fields = meta.schema().get_fields().iter();
-        let fields = fields.filter(|f| before.is_none() || Some(f.name()) != image.as_deref()).cloned().collect();
-        let wanted = Type::group_type_builder(meta.schema().name()).with_fields(fields).build().map_err(|e| bad(&e))?;
-        let rows = reader.get_row_iter(Some(wanted)).map_err(|e| bad(&e))?;
-        for (number, row) in rows.enumerate() {
-            let place = format!("{}: row {}", path.display(), number + 1);
-            let named = image.as_deref().zip(row.as_ref().ok());
-            let mut shown = named.and_then(|(name, row)| picture(field(row, name)?));
+        let wanted = |name: &str| columns.has(name) && (before.is_none() || columns.image.as_deref() != Some(name));
+        let ended = sheet.each(&wanted, |row_number, row| {
+            let mut shown = columns.image.as_deref().and_then(|name| picture(field(row, name)?));
             if let Some(before) = &before {
-                shown = before.picture(number);
+                shown = before.picture(row_number);
             } else if let Some(now) = &mut now {
-                shown = now.keep(shown)?;
+                shown = now.keep(shown).map_err(Stop::Unpacking)?;
             }
-            let row = match row {
-                Ok(row) => row,
-                Err(e) => {
-                    draft.sieve.bad(place, format!("cannot be read: {e}"))?;
-                    continue;
+            let place = format!("{place}: row {}", row_number + 1);
+            match self.found(&columns, splits.as_deref(), table, row_number, row, shown) {
+                Ok(mut found) => {
+                    found.place = place;
+                    self.own.push(columns.id.as_ref().and_then(|id| field(row, id)).map(|_| number));
+                    self.draft.found.push(found);
+                    Ok(())
                 }
-            };
-            let field = |name: &Option<String>| name.as_deref().and_then(|name| field(&row, name));
-            let labels = match field(&Some(label.clone())).map(|f| labels(f, names.as_deref())) {
-                Some(Ok(labels)) => labels,
-                Some(Err(what)) => {
-                    draft.sieve.bad(place, what)?;
-                    continue;
-                }
-                None => {
-                    draft.sieve.bad(place, "no label")?;
-                    continue;
-                }
-            };
-            if matches!(field(&Some(label.clone())), Some(Field::ListInternal(_))) {
-                draft.task = Some(Task::MultiLabel);
+                Err(what) => self.draft.sieve.bad(place, what).map_err(Stop::Data),
             }
-            let stem = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-            draft.found.push(Found {
-                place,
-                id: word(field(&Some("id".to_owned()))).unwrap_or_else(|| format!("{stem}/{number}")),
-                parts: image_and_text(shown, word(field(&text))),
-                answer: Answer::Classes(labels),
-                split: split_of(&path),
-                group: None,
-            });
+        });
+        match ended {
+            Ok(None) => {}
+            Ok(Some((at, why))) => {
+                let left = sheet.rows.saturating_sub(at);
+                let place = format!("{place}: row {}", at + 1);
+                self.draft.sieve.bad(place, format!("cannot be read: {why}; the last {left} row(s) are left out"))?;
+            }
+            Err(Stop::Data(error)) => return Err(error),
+            Err(Stop::Unpacking(why)) => return Ok(Some(why)),
         }
-        now.map(Unpacking::finish).transpose()?;
+        Ok(now.and_then(|now| now.finish().err()))
     }
-    // Some files with a split and some without: those without are training data.
-    draft.classes = names;
-    draft.finish(options.split_seed)
-}
 
-fn field<'a>(row: &'a Row, name: &str) -> Option<&'a Field> {
-    row.get_column_iter().find(|(n, _)| *n == name).map(|(_, f)| f).filter(|f| !matches!(f, Field::Null))
-}
-
-/// A text or a whole number as text.
-fn word(field: Option<&Field>) -> Option<String> {
-    match field? {
-        Field::Str(text) => Some(text.clone()),
-        other => number(other).map(|n| n.to_string()),
-    }
-}
-
-fn number(field: &Field) -> Option<i64> {
-    Some(match field {
-        Field::Bool(v) => i64::from(*v),
-        Field::Byte(v) => i64::from(*v),
-        Field::Short(v) => i64::from(*v),
-        Field::Int(v) => i64::from(*v),
-        Field::Long(v) => *v,
-        Field::UByte(v) => i64::from(*v),
-        Field::UShort(v) => i64::from(*v),
-        Field::UInt(v) => i64::from(*v),
-        _ => return None,
-    })
-}
-
-/// An image column: bytes, else a path relative to the data folder.
-fn picture(field: &Field) -> Option<Part> {
-    match field {
-        Field::Bytes(bytes) => Some(Part::Bytes(bytes.data().to_vec())),
-        Field::Str(path) => Some(Part::Path(path.clone())),
-        Field::Group(group) => {
-            self::field(group, "bytes").and_then(picture).or_else(|| self::field(group, "path").and_then(picture))
+    /// A row's sample.
+    fn found(
+        &mut self,
+        columns: &Columns,
+        splits: Option<&[String]>,
+        table: &Table,
+        number: u64,
+        row: &Row,
+        shown: Option<Part>,
+    ) -> Result<Found, String> {
+        let named = |name: &Option<String>| name.as_deref().and_then(|name| field(row, name));
+        let texts = |name: &Option<String>| named(name).map_or(Ok(None), word);
+        let label = field(row, &columns.label).ok_or("no label")?;
+        let answer = answer(label, self.names.as_deref())?;
+        if matches!((label, &answer), (Field::ListInternal(_), Answer::Classes(_))) {
+            self.draft.task = Some(Task::MultiLabel);
         }
-        _ => None,
+        let split = match texts(&columns.split)? {
+            None => table.split,
+            Some(word) => {
+                let name = word.parse().ok().filter(|_| splits.is_some()).map_or(Ok(word), |n| numbered(n, splits))?;
+                let words = name.split(|c: char| !c.is_alphabetic()).find_map(split_named);
+                Some(words.ok_or_else(|| format!("unknown split `{name}`; expected train, validation or test"))?)
+            }
+        };
+        let id = texts(&columns.id)?.unwrap_or_else(|| format!("{}/{number}", table.name));
+        let parts = image_and_text(shown, texts(&columns.text)?);
+        Ok(Found { place: String::new(), id, parts, answer, split, group: None })
+    }
+
+    /// Ids that count anew in each file or split get its name before them.
+    fn name_ids(&mut self, tables: &[Table]) {
+        let counts = |id: &str| id.bytes().all(|b| b.is_ascii_digit());
+        let (mut seen, mut anew) = (HashMap::new(), false);
+        for (found, own) in self.draft.found.iter().zip(&self.own).filter(|(_, own)| own.is_some()) {
+            if !counts(&found.id) {
+                return;
+            }
+            anew |= *seen.entry(found.id.as_str()).or_insert((own, found.split)) != (own, found.split);
+        }
+        if !anew {
+            return;
+        }
+        for (found, own) in self.draft.found.iter_mut().zip(&self.own) {
+            if let Some(table) = own.and_then(|own| tables.get(own)) {
+                let split = found.split.filter(|_| table.split.is_none()).map_or("", Split::name);
+                let dash = if split.is_empty() { "" } else { "-" };
+                found.id = format!("{}{dash}{split}/{}", table.name, found.id);
+            }
+        }
+        self.notes.insert("ids count anew in each file or split: they are read as file/id".to_owned());
+    }
+
+    /// Decimals that are all whole numbers are classes: a column of numbers with gaps is written so.
+    fn settle_numbers(&mut self) -> Result<(), DataError> {
+        let whole = |f: &Found| match &f.answer {
+            Answer::Values(values) => matches!(values[..], [v] if v.fract() == 0.0 && v.abs() < 16_777_216.0),
+            Answer::Classes(_) => true,
+        };
+        let values = |f: &Found| matches!(f.answer, Answer::Values(_));
+        if !self.draft.found.iter().any(values) || !self.draft.found.iter().all(whole) {
+            return Ok(());
+        }
+        self.notes.insert("the labels are whole numbers written as decimals: they are read as classes".to_owned());
+        for mut found in std::mem::take(&mut self.draft.found) {
+            if let Answer::Values(values) = &found.answer {
+                match numbered(values.first().map_or(0, |v| *v as i128), self.names.as_deref()) {
+                    Ok(name) => found.answer = Answer::Classes(vec![name]),
+                    Err(what) => {
+                        self.draft.sieve.bad(found.place, what)?;
+                        continue;
+                    }
+                }
+            }
+            self.draft.found.push(found);
+        }
+        Ok(())
     }
 }
 
-fn labels(field: &Field, names: Option<&[String]>) -> Result<Vec<String>, String> {
-    if let Field::ListInternal(list) = field {
-        return list.elements().iter().map(|f| label(f, names)).collect();
-    }
-    Ok(vec![label(field, names)?])
-}
-
-fn label(field: &Field, names: Option<&[String]>) -> Result<String, String> {
-    match (field, number(field), names) {
-        (Field::Str(name), ..) => Ok(name.clone()),
-        (_, Some(n), None) => Ok(n.to_string()),
-        (_, Some(n), Some(names)) => usize::try_from(n)
-            .ok()
-            .and_then(|n| names.get(n))
-            .cloned()
-            .ok_or_else(|| format!("label {n}, but the classes are 0 to {}", names.len() - 1)),
-        _ => Err("the label is neither a text nor a whole number".to_owned()),
-    }
-}
-
-/// The names of a label column's classes, in the metadata that the hub's library writes.
-fn class_names(metadata: &str, label: &str) -> Option<Vec<String>> {
-    let json: serde_json::Value = serde_json::from_str(metadata).ok()?;
-    let feature = &json["info"]["features"][label];
-    let names = feature["names"].as_array().or_else(|| feature["feature"]["names"].as_array())?;
-    let names: Vec<String> = names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect();
-    (!names.is_empty()).then_some(names)
+/// Why a file is not read on.
+enum Stop {
+    Data(DataError),
+    Unpacking(String),
 }

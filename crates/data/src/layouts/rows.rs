@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::Sieve;
-use crate::DataError;
+use crate::{DataError, read_regular};
 
 /// A text file without its byte-order mark.
 pub(crate) fn text_of(path: &Path) -> Result<String, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
+    let bytes = read_regular(path).map_err(|e| DataError::io(path, e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let what = format!("not UTF-8 text from byte {} on; save it as UTF-8", e.utf8_error().valid_up_to());
         DataError::invalid(path.display().to_string(), what)
@@ -33,7 +33,7 @@ pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, sieve: &mut Sieve) ->
 /// The fields of each CSV record, with its place; quoted fields may hold commas and line breaks. Records without text
 /// are left out.
 pub(crate) fn csv_rows(path: &Path, sieve: &mut Sieve) -> Result<Vec<(String, Vec<String>)>, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
+    let bytes = read_regular(path).map_err(|e| DataError::io(path, e))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut rows = Vec::new();

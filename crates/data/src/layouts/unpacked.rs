@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Part;
 use crate::dataset::stamp;
-use crate::{DataError, stable_hash};
+use crate::source::{Pack, open_regular};
+use crate::stable_hash;
 
 const MAGIC: &[u8; 8] = b"BGIMAGE1";
 
@@ -26,20 +28,23 @@ fn file_of(folder: &Path, source: &Path) -> PathBuf {
 
 /// The images of a source that was unpacked before.
 pub(super) struct Unpacked {
-    file: Arc<PathBuf>,
+    file: Arc<Pack>,
     index: Vec<u8>,
 }
 
 impl Unpacked {
-    /// `None` where there is no such file, or none that was finished.
-    pub(super) fn open(folder: &Path, source: &Path) -> Option<Self> {
+    /// `None` where there is no such file, or none of so many rows.
+    pub(super) fn open(folder: &Path, source: &Path, rows: u64) -> Option<Self> {
         let path = file_of(folder, source);
-        let mut file = File::open(&path).ok()?;
+        let mut file = open_regular(&path).ok()?;
         let mut end = [0; 16];
         file.seek(SeekFrom::End(-16)).ok()?;
         file.read_exact(&mut end).ok()?;
-        let (rows, magic) = end.split_first_chunk::<8>()?;
-        let length = usize::try_from(u64::from_le_bytes(*rows)).ok()?.checked_mul(ENTRY)?;
+        let (count, magic) = end.split_first_chunk::<8>()?;
+        if u64::from_le_bytes(*count) != rows {
+            return None;
+        }
+        let length = usize::try_from(rows).ok()?.checked_mul(ENTRY)?;
         let start = file.metadata().ok()?.len().checked_sub(16 + length as u64)?;
         if magic != MAGIC {
             return None;
@@ -47,24 +52,19 @@ impl Unpacked {
         let mut index = vec![0; length];
         file.seek(SeekFrom::Start(start)).ok()?;
         file.read_exact(&mut index).ok()?;
-        Some(Self { file: Arc::new(path), index })
+        Some(Self { file: Arc::new(Pack::new(path, file)), index })
     }
 
     /// What a row has.
-    pub(super) fn picture(&self, row: usize) -> Option<Part> {
+    pub(super) fn picture(&self, row: u64) -> Option<Part> {
+        let row = usize::try_from(row).ok()?;
         let (kind, place) = self.index.get(row * ENTRY..(row + 1) * ENTRY)?.split_first()?;
         let (offset, len) = place.split_at(8);
         let number = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
         let (offset, len) = (number(offset)?, number(len)?);
         match KINDS.iter().position(|k| k == kind)? {
             1 => Some(Part::Packed { file: Arc::clone(&self.file), offset, len }),
-            2 => {
-                let mut file = File::open(self.file.as_path()).ok()?;
-                let mut path = String::new();
-                file.seek(SeekFrom::Start(offset)).ok()?;
-                file.take(len).read_to_string(&mut path).ok()?;
-                Some(Part::Path(path))
-            }
+            2 => self.file.read(offset, len).ok().and_then(|path| String::from_utf8(path).ok()).map(Part::Path),
             _ => None,
         }
     }
@@ -72,27 +72,33 @@ impl Unpacked {
 
 /// Unpacks a source; nothing is left of it unless it is finished.
 pub(super) struct Unpacking {
-    file: Arc<PathBuf>,
+    file: Arc<Pack>,
     part: PathBuf,
     out: BufWriter<File>,
     at: u64,
     index: Vec<u8>,
+    /// When the source was changed.
+    changed: Option<SystemTime>,
 }
 
 impl Unpacking {
-    pub(super) fn create(folder: &Path, source: &Path) -> Result<Self, DataError> {
+    /// An error says in words why the folder cannot be used, here and below.
+    pub(super) fn create(folder: &Path, source: &Path) -> Result<Self, String> {
         let file = file_of(folder, source);
         let part = file.with_extension(format!("part{}", std::process::id()));
         let create = || {
             fs::create_dir_all(folder)?;
-            File::create(&part)
+            let out = File::options().read(true).write(true).create(true).truncate(true).open(&part)?;
+            Ok((out.try_clone()?, out))
         };
-        let out = BufWriter::new(create().map_err(|e| failed(&part, &e))?);
-        Ok(Self { file: Arc::new(file), part, out, at: 0, index: Vec::new() })
+        let (kept, out) = create().map_err(|e| failed(&part, &e))?;
+        let changed = fs::metadata(source).and_then(|meta| meta.modified()).ok();
+        let file = Arc::new(Pack::new(file, kept));
+        Ok(Self { file, part, out: BufWriter::new(out), at: 0, index: Vec::new(), changed })
     }
 
     /// Takes what the next row has, and says where it is found from now on.
-    pub(super) fn keep(&mut self, picture: Option<Part>) -> Result<Option<Part>, DataError> {
+    pub(super) fn keep(&mut self, picture: Option<Part>) -> Result<Option<Part>, String> {
         let (kind, bytes) = match &picture {
             None | Some(Part::Packed { .. } | Part::Text(_)) => (KINDS[0], &[][..]),
             Some(Part::Bytes(bytes)) => (KINDS[1], bytes.as_slice()),
@@ -110,16 +116,19 @@ impl Unpacking {
         })
     }
 
-    /// Puts the file in its place.
-    pub(super) fn finish(mut self) -> Result<(), DataError> {
+    /// Puts the file in its place. It bears the time of its source, so that the data are the same when it is made again.
+    pub(super) fn finish(mut self) -> Result<(), String> {
         let write = |me: &mut Self| -> io::Result<()> {
             let rows = (me.index.len() / ENTRY) as u64;
             me.out.write_all(&me.index)?;
             me.out.write_all(&rows.to_le_bytes())?;
             me.out.write_all(MAGIC)?;
             me.out.flush()?;
+            if let Some(changed) = me.changed {
+                me.out.get_ref().set_modified(changed)?;
+            }
             me.out.get_ref().sync_all()?;
-            fs::rename(&me.part, me.file.as_path())
+            fs::rename(&me.part, me.file.path())
         };
         write(&mut self).map_err(|e| failed(&self.part, &e))
     }
@@ -131,6 +140,6 @@ impl Drop for Unpacking {
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> DataError {
-    DataError::invalid(path.display().to_string(), format!("images cannot be unpacked there: {error}"))
+fn failed(path: &Path, error: &io::Error) -> String {
+    format!("images cannot be unpacked to {}: {error}", path.display())
 }

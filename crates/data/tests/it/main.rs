@@ -1,7 +1,9 @@
 //! Tests of the crate as others use it.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod dirt;
 mod framing;
 mod layouts;
+mod parquet;
 mod written;

@@ -19,6 +19,9 @@ pub(super) struct Check {
     fast: bool,
 }
 
+/// Characters of a class that are shown.
+const LONGEST: usize = 48;
+
 /// Problems shown in full; the rest is counted.
 const SHOWN: usize = 20;
 
@@ -45,9 +48,10 @@ impl Check {
             totals[s] += 1;
             sample.target.classes().iter().for_each(|&c| counts.entry(c).or_default()[s] += 1);
         }
-        let width = data.classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(5);
+        let classes: Vec<String> = data.classes.iter().map(|name| short(name)).collect();
+        let width = classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(5);
         println!("{:width$}  {:>7} {:>7} {:>7}", "class", "train", "val", "test");
-        for (class, name) in data.classes.iter().enumerate() {
+        for (class, name) in classes.iter().enumerate() {
             let [a, b, c] = counts.get(&(class as u32)).copied().unwrap_or_default();
             println!("{name:width$}  {a:>7} {b:>7} {c:>7}");
         }
@@ -57,6 +61,7 @@ impl Check {
             format!("without {} {count}", modality.name)
         };
         println!("{}", data.modalities.iter().enumerate().map(without).collect::<Vec<_>>().join(", "));
+        let mut all_broken = false;
         let mut problems: Vec<String> = data.problems.iter().map(ToString::to_string).collect();
         if !self.fast {
             use rayon::prelude::*;
@@ -66,6 +71,7 @@ impl Check {
                 Some(format!("{}: {error}", sample.id))
             };
             let broken: Vec<String> = data.samples.par_iter().filter_map(broken).collect();
+            all_broken = !broken.is_empty() && broken.len() == data.samples.len();
             problems.extend(broken);
         }
         for problem in problems.iter().take(SHOWN) {
@@ -80,6 +86,17 @@ impl Check {
         if unusable {
             println!("unusable: every split needs samples and there must be two classes or more");
         }
-        Ok(if unusable { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        if all_broken {
+            println!("unusable: no sample can be opened");
+        }
+        Ok(if unusable || all_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The start of a name that is too long for a table.
+fn short(name: &str) -> String {
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
     }
 }

@@ -81,8 +81,9 @@ impl Predict {
     }
 
     fn one(&self, model: &Model, image: Option<&Path>, text: Option<&str>) -> Result<Value> {
-        let read =
-            |path: &Path| std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()));
+        let read = |path: &Path| {
+            balgrad_data::read_regular(path).with_context(|| format!("cannot read the image {}", path.display()))
+        };
         let bytes = image.map(read).transpose()?;
         let place = || image.map_or_else(String::new, |p| p.display().to_string());
         let mut answer = model.predict(bytes.as_deref(), text).with_context(place)?;
