@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod columns;
 mod dataset;
 mod error;
 mod impairment;
@@ -11,6 +12,7 @@ mod open;
 mod seed;
 mod source;
 
+pub use columns::Columns;
 pub use dataset::{Dataset, Problem, Sample, Split};
 pub use error::DataError;
 pub use impairment::{Impairment, ImpairmentKind};
@@ -18,6 +20,6 @@ pub use layouts::{LAYOUTS, Layout};
 pub use loader::{Ahead, LoadError, load};
 pub use modalities::image::{Filter, Framing};
 pub use modality::{MODALITIES, Modality, Target, Task};
-pub use open::{OnBadSample, ReadOptions, open};
+pub use open::{OnBadSample, OnMissingFile, ReadOptions, open};
 pub use seed::stable_hash;
 pub use source::Source;

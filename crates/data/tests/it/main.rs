@@ -4,4 +4,5 @@
 mod dirt;
 mod framing;
 mod layouts;
+mod tables;
 mod written;
