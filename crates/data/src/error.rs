@@ -47,7 +47,7 @@ pub enum DataError {
         known: String,
     },
     /// A table in which nothing looks like what is needed.
-    #[error("{place}: no column is surely the {role}; name it as `columns.{role}` (there are: {columns})")]
+    #[error("{place}: no column is surely the {role} (there are: {columns})")]
     NoColumn {
         /// The file.
         place: String,

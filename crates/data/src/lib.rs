@@ -11,6 +11,7 @@ mod modality;
 mod open;
 mod seed;
 mod source;
+mod written;
 
 pub use columns::Columns;
 pub use dataset::{Dataset, Problem, Sample, Split};
@@ -23,3 +24,4 @@ pub use modality::{MODALITIES, Modality, Target, Task};
 pub use open::{OnBadSample, OnMissingFile, ReadOptions, open};
 pub use seed::stable_hash;
 pub use source::Source;
+pub use written::write_manifest;

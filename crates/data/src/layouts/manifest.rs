@@ -7,7 +7,7 @@
 //! `licence` and `show_samples`; what it leaves out is read off the lines. Any other file of such lines may be named as the data;
 //! `FILE.toml` is then its card.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -49,9 +49,7 @@ fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     let dot = options.variant.as_deref().map_or_else(String::new, |v| format!(".{v}"));
     let (folder, stem) = home(path);
     let path = if stem.is_some() { path.to_owned() } else { folder.join(format!("manifest{dot}.jsonl")) };
-    // The card of `manifest.jsonl` is `dataset.toml`, that of another file has its name.
-    let name = path.with_extension("toml").file_name().map(|n| n.to_string_lossy().replacen("manifest", "dataset", 1));
-    let card = card(&folder.join(name.unwrap_or_default()))?;
+    let card = card(&card_of(&path))?;
     let mut draft = Draft::new(folder, LAYOUT.name, options);
     draft.name = card.name.or(stem).unwrap_or(draft.name);
     if let Some(variant) = options.variant.as_ref().filter(|_| !draft.name.contains(':')) {
@@ -68,6 +66,13 @@ fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         draft.fill(table, &roles, options)?;
     }
     draft.finish(options.split_seed)
+}
+
+/// The card of `manifest.jsonl` is `dataset.toml`; that of another file has its name.
+pub(crate) fn card_of(path: &Path) -> PathBuf {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let variant = stem.strip_prefix("manifest").filter(|rest| rest.is_empty() || rest.starts_with('.'));
+    path.with_file_name(format!("{}.toml", variant.map_or(stem.clone(), |variant| format!("dataset{variant}"))))
 }
 
 fn card(path: &Path) -> Result<Card, DataError> {
