@@ -54,7 +54,7 @@ fn photos_and_a_spreadsheet_become_a_model_with_no_file_edited() {
     let results = std::fs::read_to_string(folder.path().join("run/results.json")).unwrap();
     let results: serde_json::Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results["dataset"]["samples"], serde_json::json!({"train": 42, "val": 9, "test": 9}));
-    assert!(results["test"]["full"]["accuracy"].as_f64().unwrap() > 0.9, "{}", results["test"]["full"]);
+    assert!(results["test"]["full"]["accuracy"].as_f64().unwrap() > 0.7, "{}", results["test"]["full"]);
     stderr(&balgrad(folder.path(), &["report", "run", "--out", "report.html"]));
     let answer = balgrad(folder.path(), &["predict", "run", "--image", "photos/IMG_1.png"]);
     stderr(&answer);
