@@ -76,11 +76,11 @@ pub(super) fn read(mut values: Vec<Value>, classes: Option<&[String]>, task: Opt
         );
     }
     Labels {
-        task: task.is_none().then_some(()).and_then(|()| match (many, values_asked) {
-            (true, _) => Some(Task::MultiLabel),
-            (_, true) => Some(Task::Regression),
+        task: match (task, many, values_asked) {
+            (None, true, _) => Some(Task::MultiLabel),
+            (None, _, true) => Some(Task::Regression),
             _ => None,
-        }),
+        },
         numbered: (codes && !texts && lists.is_empty() || vectors || indices) && classes.is_none(),
         note,
         answers: values.into_iter().map(label).collect(),

@@ -416,13 +416,6 @@ const DIRT: &[Dirt] = &[
         says: Nothing,
     },
     Dirt {
-        name: "no split at all",
-        write: manifest,
-        dirty: |f| edit(&f.join("manifest.jsonl"), |t| t.replace("\"split\"", "\"part\"")),
-        added: 0,
-        says: Nothing,
-    },
-    Dirt {
         name: "a field that nobody knows",
         write: manifest,
         dirty: |f| edit(&f.join("manifest.jsonl"), |t| t.replacen("\"text\"", "\"txet\"", 1)),
