@@ -26,6 +26,21 @@ impl Split {
     pub fn name(self) -> &'static str {
         ["train", "val", "test"][self as usize]
     }
+
+    /// The split of a name that is in use for it, in any case: `train`, `val`, `valid`, `validation`, `dev` or `test`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name.trim().to_lowercase().as_str() {
+            "train" => Self::Train,
+            "val" | "valid" | "validation" | "dev" => Self::Val,
+            "test" => Self::Test,
+            _ => return None,
+        })
+    }
+
+    /// The split that the first word of a name stands for, as in `train-00000` or `test_titles`.
+    pub(crate) fn starting(name: &str) -> Option<Self> {
+        Self::named(name.split(|c: char| !c.is_ascii_alphabetic()).next()?)
+    }
 }
 
 /// One sample: a part for each modality of its data set, any of which may be missing.
@@ -51,6 +66,31 @@ pub struct Problem {
     pub place: String,
     /// What is wrong.
     pub what: String,
+}
+
+impl Problem {
+    /// What is wrong without what is told of one case alone: names in quotes, paths and numbers.
+    pub fn kind(&self) -> String {
+        let quoted = self.what.split('`').enumerate().map(|(i, part)| if i % 2 == 1 { "…" } else { part });
+        let words = quoted.collect::<String>();
+        let own = |word: &str| word.contains(['/', '\\']) || word.chars().any(|c| c.is_ascii_digit());
+        words.split(' ').map(|word| if own(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Problems by kind, the most frequent first: how many, and the first of them.
+    pub fn by_kind(problems: &[Self]) -> Vec<(usize, &Self)> {
+        let mut kinds: Vec<(usize, &Self)> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for problem in problems {
+            let place = *places.entry(problem.kind()).or_insert(kinds.len());
+            match kinds.get_mut(place) {
+                Some((count, _)) => *count += 1,
+                None => kinds.push((1, problem)),
+            }
+        }
+        kinds.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        kinds
+    }
 }
 
 impl fmt::Display for Problem {

@@ -10,7 +10,7 @@ use crate::Problem;
 pub enum DataError {
     /// Neither a bundled task nor a folder.
     #[error(
-        "no data called `{name}`: it is no folder, and no bundled task; did you mean `{nearest}`? (bundled: {known})"
+        "no data called `{name}`: it is no folder, no file and no bundled task; did you mean `{nearest}`? (bundled: {known})"
     )]
     Unknown {
         /// What was asked for.
@@ -38,13 +38,35 @@ pub enum DataError {
         /// What there is.
         known: String,
     },
-    /// A folder that no layout recognises.
-    #[error("{}: no layout recognises this folder; name one with --layout (known: {known})", path.display())]
+    /// A folder or file that no layout recognises.
+    #[error("{}: no layout recognises this {}; name one with --layout (known: {known})", path.display(), if path.is_dir() { "folder" } else { "file" })]
     Unrecognised {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
         /// All layouts.
         known: String,
+    },
+    /// A table in which nothing looks like what is needed.
+    #[error("{place}: no column is surely the {role} (there are: {columns})")]
+    NoColumn {
+        /// The file.
+        place: String,
+        /// What the column is to hold.
+        role: &'static str,
+        /// All columns.
+        columns: String,
+    },
+    /// A column that the table does not have.
+    #[error("{place}: no column `{name}` for the {role} (there are: {columns})")]
+    UnknownColumn {
+        /// The file.
+        place: String,
+        /// What was asked for.
+        name: String,
+        /// What the column is to hold.
+        role: &'static str,
+        /// All columns.
+        columns: String,
     },
     /// A file that cannot be read.
     #[error("cannot read {}: {source}", path.display())]

@@ -9,15 +9,23 @@ use rows::{csv_rows, json_lines, text_of};
 use crate::{DataError, Dataset, OnBadSample, Problem, ReadOptions};
 
 mod appstream;
+mod csv;
 mod cub;
+mod delimited;
 mod draft;
 mod food101;
 mod hateful_memes;
+mod imagefolder;
+mod jsonl;
+mod labels;
+mod located;
 pub(crate) mod manifest;
 mod memotion;
 mod mm_imdb;
 mod parquet;
+mod roles;
 mod rows;
+mod table;
 mod unpacked;
 
 /// A way to lay out a data set on disk: a row of [`LAYOUTS`].
@@ -29,13 +37,13 @@ pub struct Layout {
     pub about: &'static str,
     /// The data set that comes so, and who published it.
     pub paper: &'static str,
-    /// Why a folder looks like this layout, if it does.
+    /// Why a folder or file looks like this layout, if it does.
     pub detect: fn(&Path) -> Option<String>,
-    /// Reads a folder; an error is data that cannot be used, or under `OnBadSample::Fail` the first bad sample.
+    /// Reads a folder or file; an error is data that cannot be used, or under `OnBadSample::Fail` the first bad sample.
     pub read: fn(&Path, &ReadOptions) -> Result<Dataset, DataError>,
 }
 
-/// Every layout, in the order in which a folder is looked at.
+/// Every layout, in the order in which a folder or file is looked at.
 pub static LAYOUTS: &[&Layout] = &[
     &manifest::LAYOUT,
     &hateful_memes::LAYOUT,
@@ -45,6 +53,9 @@ pub static LAYOUTS: &[&Layout] = &[
     &cub::LAYOUT,
     &appstream::LAYOUT,
     &parquet::LAYOUT,
+    &jsonl::LAYOUT,
+    &csv::LAYOUT,
+    &imagefolder::LAYOUT,
 ];
 
 /// What all readers do with samples that cannot be used, and with ids seen twice.
@@ -101,9 +112,19 @@ pub(crate) fn leads_out(folder: &Path, path: &Path) -> bool {
 
 /// The first line of a file that is not empty, of its first 64 KiB.
 pub(crate) fn first_line(path: &Path) -> Option<String> {
+    first_lines(path)?.into_iter().next()
+}
+
+/// The lines of a file's first 64 KiB that are not empty; the last may be cut short.
+pub(crate) fn first_lines(path: &Path) -> Option<Vec<String>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     crate::open_regular(path).ok()?.take(1 << 16).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).map(str::to_owned)
+    text.trim_start_matches('\u{feff}')
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect::<Vec<_>>()
+        .into()
 }

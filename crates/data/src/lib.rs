@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod caught;
+mod columns;
 mod dataset;
 mod error;
 mod impairment;
@@ -11,7 +12,9 @@ mod modality;
 mod open;
 mod seed;
 mod source;
+mod written;
 
+pub use columns::Columns;
 pub use dataset::{Dataset, Problem, Sample, Split};
 pub use error::DataError;
 pub use impairment::{Impairment, ImpairmentKind};
@@ -19,6 +22,7 @@ pub use layouts::{LAYOUTS, Layout};
 pub use loader::{Ahead, LoadError, load};
 pub use modalities::image::{Filter, Framing};
 pub use modality::{MODALITIES, Modality, Target, Task};
-pub use open::{OnBadSample, ReadOptions, open};
+pub use open::{OnBadSample, OnMissingFile, ReadOptions, open};
 pub use seed::stable_hash;
 pub use source::{Pack, Source, open_regular, read_regular};
+pub use written::write_manifest;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
 use crate::layouts::manifest;
-use crate::{DataError, Dataset, LAYOUTS, MODALITIES, Modality};
+use crate::{Columns, DataError, Dataset, LAYOUTS, MODALITIES, Modality};
 
 /// The bundled tasks.
 const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "sentiment"];
@@ -19,13 +19,29 @@ pub enum OnBadSample {
     Fail,
 }
 
+/// What to do with a sample that names a file which does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissingFile {
+    /// It cannot be used, as [`OnBadSample`] says.
+    #[default]
+    Skip,
+    /// Its modality is missing.
+    Missing,
+    /// Stop.
+    Fail,
+}
+
 /// How to read a data set.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// A name of the table of layouts; `None` looks at the folder.
+    /// A name of the table of layouts; `None` looks at the folder or file.
     pub layout: Option<String>,
     /// What to do with a sample that cannot be used.
     pub on_bad_sample: OnBadSample,
+    /// What to do with a sample that names a file which does not exist.
+    pub on_missing_file: OnMissingFile,
+    /// Which columns of a table hold what.
+    pub columns: Columns,
     /// Decides the splits that a data set does not bring.
     pub split_seed: u64,
     /// A second label set or text of the same images: `manifest.<variant>.jsonl`.
@@ -43,6 +59,8 @@ impl Default for ReadOptions {
         Self {
             layout: None,
             on_bad_sample: OnBadSample::default(),
+            on_missing_file: OnMissingFile::default(),
+            columns: Columns::default(),
             split_seed: 0,
             variant: None,
             unpacked: None,
@@ -52,10 +70,10 @@ impl Default for ReadOptions {
     }
 }
 
-/// Opens a bundled task (`emoji`, `emoji:subgroup`, …) or a folder in one of the layouts.
+/// Opens a bundled task (`emoji`, `emoji:subgroup`, …), or a folder or file in one of the layouts.
 ///
 /// # Errors
-/// A name that is neither, a folder that no layout recognises, or data that cannot be used.
+/// A name that is none of these, a folder or file that no layout recognises, or data that cannot be used.
 pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataError> {
     if BUNDLED.contains(&name_or_dir) {
         let (name, variant) = name_or_dir.split_once(':').map_or((name_or_dir, None), |(n, v)| (n, Some(v.to_owned())));
@@ -67,8 +85,8 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
         })?;
         return (manifest::LAYOUT.read)(&folder, &ReadOptions { variant, ..options.clone() });
     }
-    let folder = Path::new(name_or_dir);
-    if !folder.is_dir() {
+    let path = Path::new(name_or_dir);
+    if !path.is_dir() && !path.is_file() {
         return Err(DataError::Unknown {
             name: name_or_dir.to_owned(),
             nearest: nearest(name_or_dir, BUNDLED.iter().copied()).to_owned(),
@@ -82,12 +100,11 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
             nearest: nearest(name, LAYOUTS.iter().map(|l| l.name)).to_owned(),
             known: known(),
         })?;
-        return (layout.read)(folder, options);
+        return (layout.read)(path, options);
     }
-    let recognised = LAYOUTS.iter().find_map(|l| (l.detect)(folder).map(|why| (l, why)));
-    let (layout, why) =
-        recognised.ok_or_else(|| DataError::Unrecognised { path: folder.to_owned(), known: known() })?;
-    let mut dataset = (layout.read)(folder, options)?;
+    let recognised = LAYOUTS.iter().find_map(|l| (l.detect)(path).map(|why| (l, why)));
+    let (layout, why) = recognised.ok_or_else(|| DataError::Unrecognised { path: path.to_owned(), known: known() })?;
+    let mut dataset = (layout.read)(path, options)?;
     dataset.notes.insert(0, format!("read as `{}`: {why}", layout.name));
     Ok(dataset)
 }

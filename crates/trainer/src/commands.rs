@@ -5,6 +5,7 @@ mod compare;
 mod diagnose;
 mod evaluate;
 mod features;
+mod import;
 mod lists;
 mod predict;
 mod report;
@@ -17,6 +18,7 @@ use crate::Usage;
 use crate::config::{Config, parse_set};
 use anyhow::Result;
 use balgrad::Value;
+use balgrad_data::Problem;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Train image-text classifiers in which neither modality dominates, and measure what happens when one is missing
@@ -51,6 +53,8 @@ enum Command {
     Report(report::Report),
     /// Read a data set, count it, and show what is wrong with it.
     Check(check::Check),
+    /// Write down what was understood of a data set, as a manifest.
+    Import(import::Import),
     /// List the balancing methods.
     Methods(lists::List),
     /// List the folder layouts that can be read.
@@ -79,6 +83,7 @@ impl Program {
             Command::Features(c) => c.run(),
             Command::Report(c) => c.run(),
             Command::Check(c) => c.run(),
+            Command::Import(c) => c.run(),
             Command::Methods(c) => c.methods(),
             Command::Layouts(c) => c.layouts(),
             Command::Encoders(c) => c.encoders(),
@@ -92,12 +97,23 @@ impl Program {
     }
 }
 
+/// Problems by kind, the most frequent first: how many, and one of them.
+fn problems(all: &[Problem]) -> Vec<String> {
+    let line = |(count, first): (usize, &Problem)| match count {
+        1 => format!("problem: {first}"),
+        _ => format!("problem, {count} times, such as {first}"),
+    };
+    Problem::by_kind(all).into_iter().map(line).collect()
+}
+
 /// What says how a run is configured; the later wins: `--config`, `--set`, the other flags.
 #[derive(Args, Clone)]
 struct Configured {
-    /// A bundled task (emoji, emoji:subgroup, icons, icons:tags, sentiment) or a folder.
-    #[arg(long, value_name = "NAME|DIR")]
+    /// A bundled task (emoji, emoji:subgroup, icons, icons:tags, sentiment), a folder, or a file (CSV, TSV, JSON lines).
+    #[arg(long, value_name = "NAME|DIR|FILE")]
     data: Option<String>,
+    #[command(flatten)]
+    columns: ColumnFlags,
     /// How the folder is laid out; `balgrad layouts` lists them. Default: auto.
     #[arg(long)]
     layout: Option<String>,
@@ -113,9 +129,35 @@ struct Configured {
     /// What to do with a file that cannot be read.
     #[arg(long, value_name = "skip|fail")]
     on_bad_sample: Option<String>,
+    /// What to do with a sample that names a file which does not exist: skip it, take its modality as missing, or stop.
+    #[arg(long, value_name = "skip|missing|fail")]
+    on_missing_file: Option<String>,
     /// What to do with a step whose loss is not finite.
     #[arg(long, value_name = "stop|skip")]
     on_nan: Option<String>,
+}
+
+/// Columns of a table; those that are not named are found by names and content.
+#[derive(Args, Clone)]
+struct ColumnFlags {
+    /// The column with paths of images.
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns of a table")]
+    image: Option<String>,
+    /// The column with texts, or several, which are joined.
+    #[arg(long, value_name = "COLUMN[,COLUMN]", help_heading = "Columns of a table")]
+    text: Option<String>,
+    /// The column with classes.
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns of a table")]
+    label: Option<String>,
+    /// The column with splits (train, val, test).
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns of a table")]
+    split: Option<String>,
+    /// The column with what splits are not to part, such as a product of several photos.
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns of a table")]
+    group: Option<String>,
+    /// The column with a number to predict, in place of classes.
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns of a table")]
+    target: Option<String>,
 }
 
 impl Configured {
@@ -127,6 +169,13 @@ impl Configured {
             ("layout", word(&self.layout)),
             ("device", word(&self.device)),
             ("on_bad_sample", word(&self.on_bad_sample)),
+            ("on_missing_file", word(&self.on_missing_file)),
+            ("columns.image", word(&self.columns.image)),
+            ("columns.text", word(&self.columns.text)),
+            ("columns.label", word(&self.columns.label)),
+            ("columns.split", word(&self.columns.split)),
+            ("columns.group", word(&self.columns.group)),
+            ("columns.target", word(&self.columns.target)),
             ("on_nan", word(&self.on_nan)),
         ];
         let flags = flags.into_iter().chain(more.iter().cloned());
@@ -142,7 +191,9 @@ impl Configured {
     fn resolve(&self, sets: &[(String, Value)]) -> Result<Config, Usage> {
         let config = Config::load(&self.config, sets)?;
         if config.data.source.is_empty() {
-            return Err(Usage("no data: give --data NAME or --data DIR (bundled: emoji, icons, sentiment)".into()));
+            return Err(Usage(
+                "no data: give --data NAME, --data DIR or --data FILE (bundled: emoji, icons, sentiment)".into(),
+            ));
         }
         Ok(config)
     }

@@ -19,7 +19,7 @@ use crate::registry::registry;
 pub(crate) use keys::find_key;
 pub use keys::{KEYS, Key, range};
 pub use sections::{Data, Encoders, Evaluation, Model, Optimization, Output, Sections, Training};
-pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector};
+pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnMissingFile, OnNan, Optimizer, Plot, Projector};
 
 /// A resolved configuration: every key has a value that was checked.
 #[derive(Debug, Clone)]

@@ -276,6 +276,9 @@ impl RunRecord {
     /// The headline scores in one line, for people.
     pub fn one_line(&self) -> String {
         let text = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| self.metric.text(v, 1));
+        if self.dataset.samples.get(&Split::Test) == Some(&0) {
+            return "nothing was scored: the data has no labelled test sample".to_owned();
+        }
         let mut line = format!("{} {}", self.metric, text(self.score(&Condition::Full, self.metric)));
         for modality in self.modalities() {
             let missing = self.score(&Condition::missing(modality), self.metric);

@@ -53,14 +53,10 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         return Ok(record);
     }
     let session = Session::new(config)?;
+    watcher.data(session.dataset());
     let (train, val) = (session.training_split()?, session.split(Split::Val, None)?);
     for (split, data) in [(Split::Train, &train), (Split::Val, &val)] {
         session.need(split, data)?;
-    }
-    // Known from the index alone: no sample of the test split is looked at before the end.
-    if session.dataset().indices(Split::Test).is_empty() {
-        let name = &session.dataset().name;
-        anyhow::bail!("{name}: the split `test` has no labelled sample, so that nothing could be scored");
     }
     session.release_encoders();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use balgrad_data::{Dataset, Impairment, ReadOptions, Split, Task, open};
+use balgrad_data::{Columns, DataError, Dataset, Impairment, ReadOptions, Split, Task, open};
 use balgrad_encoders::{HeadForm, Parameters, TwoTower, View, hub_dataset};
 use candle_core::{Device, Tensor};
 
 use crate::Usage;
 use crate::channel::Channel;
-use crate::config::{ClassWeights, Config, OnBadSample, Plot, Projector};
+use crate::config::{ClassWeights, Config, Data, OnBadSample, OnMissingFile, Plot, Projector};
 use crate::environment::{cache_folder, device, hub};
 use crate::evaluator::Evaluator;
 use crate::model_spec::{Form, ModelSpec, build};
@@ -25,14 +25,24 @@ use crate::targets::{Scaling, balanced_weights, target_of};
 /// What `balgrad-data` finds, or a hub that does not give it.
 pub(crate) fn open_data(config: &Config) -> Result<Dataset> {
     let (data, options) = (&config.data.source, read_options(config));
-    let Some(name) = data.strip_prefix("hf:") else { return Ok(open(data, &options)?) };
+    let Some(name) = data.strip_prefix("hf:") else { return open(data, &options).map_err(unread) };
     let folder = hub_dataset(name, &hub()).or_else(|error| {
         crate::interrupt::check()?;
         Err(anyhow::Error::from(error))
     })?;
-    let mut dataset = open(&folder.to_string_lossy(), &options)?;
+    let mut dataset = open(&folder.to_string_lossy(), &options).map_err(unread)?;
     name.clone_into(&mut dataset.name);
     Ok(dataset)
+}
+
+/// Why data cannot be read, with the flag that mends it.
+fn unread(error: DataError) -> anyhow::Error {
+    match &error {
+        DataError::NoColumn { role, .. } | DataError::UnknownColumn { role, .. } => {
+            Usage(format!("{error}: give --{role} COLUMN")).into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// How a config wants data to be read.
@@ -43,11 +53,30 @@ fn read_options(config: &Config) -> ReadOptions {
             OnBadSample::Fail => balgrad_data::OnBadSample::Fail,
             OnBadSample::Skip => balgrad_data::OnBadSample::Skip,
         },
+        on_missing_file: match config.data.on_missing_file {
+            OnMissingFile::Skip => balgrad_data::OnMissingFile::Skip,
+            OnMissingFile::Missing => balgrad_data::OnMissingFile::Missing,
+            OnMissingFile::Fail => balgrad_data::OnMissingFile::Fail,
+        },
+        columns: columns(&config.data),
         split_seed: config.data.split_seed,
         unpacked: Some(cache_folder().with_file_name("unpacked")),
         first_plot: config.data.plot == Plot::First,
         modalities: registry().modalities.clone(),
         ..ReadOptions::default()
+    }
+}
+
+/// Which columns of a table hold what.
+fn columns(data: &Data) -> Columns {
+    let named = |name: &str| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+    Columns {
+        image: named(&data.column_image),
+        text: data.column_text.split(',').filter_map(named).collect(),
+        label: named(&data.column_label),
+        split: named(&data.column_split),
+        group: named(&data.column_group),
+        target: named(&data.column_target),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use balgrad::{Balancer, Block, Communicator, EpochSummary, Role, gather_rows};
-use balgrad_data::Sample;
+use balgrad_data::{Dataset, Sample};
 use balgrad_encoders::{BlockRole, Depth, Input, Parameters, TwoTower};
 use balgrad_kernels::run_on;
 use balgrad_nn::{Optimizer, Parameter, Schedule, clip_grad_norm};
@@ -66,6 +66,8 @@ pub(crate) struct Training<'a> {
 
 /// Told how training goes.
 pub trait Watcher {
+    /// Once the data is read.
+    fn data(&mut self, _dataset: &Dataset) {}
     /// After each step.
     fn step(&mut self, done: usize, total: usize, loss: f64);
     /// After each epoch.

@@ -275,7 +275,7 @@ fn a_full_disk_is_one_line_and_loses_nothing() {
 }
 
 #[test]
-fn data_that_cannot_be_scored_is_refused_before_training() {
+fn data_without_a_test_split_is_learnt_from_and_not_scored() {
     let world = World::new();
     world.write(|_, line| {
         if line["split"] == "test" {
@@ -283,7 +283,12 @@ fn data_that_cannot_be_scored_is_refused_before_training() {
         }
     });
     let output = world.train("run", &[]);
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("the split `test` has no labelled sample"), "{}", stderr(&output));
-    assert!(!world.path("run").join("config.toml").exists());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.trim(), "nothing was scored: the data has no labelled test sample");
+    assert_eq!(json(&world.path("run/results.json"))["dataset"]["samples"]["test"], 0);
+    let answer = world.run(&["predict", "run", "--text", "apple thing"]);
+    assert_eq!(code(&answer), 0, "{}", stderr(&answer));
+    let report = world.run(&["report", "run", "--out", "report.html"]);
+    assert_eq!(code(&report), 0, "{}", stderr(&report));
 }

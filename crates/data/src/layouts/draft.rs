@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::located::unix;
 use super::{Sieve, escapes, leads_out};
 use crate::modalities::{image, text};
 use crate::seed::stable_hash;
 use crate::source::Pack;
-use crate::{DataError, Dataset, Modality, ReadOptions, Sample, Source, Split, Target, Task};
+use crate::{DataError, Dataset, Modality, OnMissingFile, ReadOptions, Sample, Source, Split, Target, Task};
 
 /// The longest text, in bytes, the most labels of a sample, classes and samples: beyond it stands another kind of thing.
 const MAX_TEXT: usize = 1 << 20;
@@ -83,6 +84,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) metric: Option<String>,
     /// How many samples to hold out for validation and for testing where the layout brings no such split.
     pub(crate) held_out: HeldOut,
+    /// Whether the names of classes are numbers, and stand in their order.
+    pub(crate) numbered: bool,
+    on_missing_file: OnMissingFile,
 }
 
 /// Fractions of the data that become a split which the layout does not bring.
@@ -94,6 +98,11 @@ pub(crate) struct HeldOut {
     pub(crate) val_fraction: f64,
     /// The fraction of samples without any split that becomes the test split.
     pub(crate) test_fraction: f64,
+}
+
+impl HeldOut {
+    /// 70 % to learn from, 15 % to choose by, 15 % to test on.
+    pub(crate) const SEVENTY: Self = Self { val: usize::MAX, val_fraction: 0.15 / 0.85, test_fraction: 0.15 };
 }
 
 impl Default for HeldOut {
@@ -120,6 +129,8 @@ impl<'a> Draft<'a> {
             show_samples: false,
             metric: None,
             held_out: HeldOut::default(),
+            numbered: false,
+            on_missing_file: options.on_missing_file,
         }
     }
 
@@ -173,15 +184,22 @@ impl<'a> Draft<'a> {
             task,
             modalities: &self.modalities,
             folder: self.folder,
+            on_missing_file: self.on_missing_file,
+            missing: Cell::new(0),
         };
         let mut samples = Vec::with_capacity(self.found.len());
         for found in self.found {
             let place = found.place.clone();
             match classifier.sample(found, &mut self.sieve) {
                 Ok(sample) => samples.push(sample),
+                Err(what) if self.on_missing_file == OnMissingFile::Fail && classifier.missing.get() > 0 => {
+                    let what = format!("{what}; set on_missing_file to `skip` or `missing` to go on");
+                    return Err(DataError::invalid(place, what));
+                }
                 Err(what) => self.sieve.bad(place, what)?,
             }
         }
+        self.notes.extend(classifier.said());
         Ok(Dataset {
             name: self.name,
             layout: self.layout,
@@ -271,7 +289,11 @@ impl<'a> Draft<'a> {
     fn seen_classes(&self) -> Vec<String> {
         let train = self.found.iter().filter(|f| f.split == Some(Split::Train));
         let set: BTreeSet<&String> = train.flat_map(|f| f.answer.classes()).collect();
-        set.into_iter().cloned().collect()
+        let mut classes: Vec<String> = set.into_iter().cloned().collect();
+        if self.numbered {
+            classes.sort_by_key(|name| name.parse::<u64>().ok());
+        }
+        classes
     }
 
     fn task_for(&self, classes: usize) -> Task {
@@ -294,6 +316,9 @@ struct Classifier<'a> {
     task: Task,
     modalities: &'a [&'static Modality],
     folder: &'a Path,
+    on_missing_file: OnMissingFile,
+    /// Files named that do not exist.
+    missing: Cell<usize>,
 }
 
 impl Classifier<'_> {
@@ -302,7 +327,7 @@ impl Classifier<'_> {
         let mut parts: Vec<Option<Source>> = vec![None; self.modalities.len()];
         for (modality, part) in found.parts {
             let Some(m) = self.modalities.iter().position(|known| *known == modality) else { continue };
-            parts[m] = source(self.folder, modality, part)?;
+            parts[m] = self.source(modality, part)?;
         }
         if parts.iter().all(Option::is_none) {
             return Err(nothing(self.modalities));
@@ -312,6 +337,44 @@ impl Classifier<'_> {
         }
         let split = found.split.unwrap_or(Split::Train);
         Ok(Sample { id: found.id, parts, target, split, group: found.group })
+    }
+
+    /// Where a part is; `None` for an empty text, or a file that is missing and may be.
+    fn source(&self, modality: &Modality, part: Part) -> Result<Option<Source>, String> {
+        let named = match part {
+            Part::Text(text) if text.len() > MAX_TEXT => {
+                return Err(format!("a {} of {} KiB; {} at most", modality.name, text.len() >> 10, MAX_TEXT >> 10));
+            }
+            Part::Text(text) => return Ok(Some(text).filter(|t| !t.trim().is_empty()).map(Source::Text)),
+            Part::Bytes(bytes) => return Ok(Some(Source::Bytes(bytes.into()))),
+            Part::Packed { file, offset, len } => return Ok(Some(Source::Packed { file, offset, len })),
+            Part::Path(path) => path,
+        };
+        let found = place(self.folder, Path::new(&named));
+        // As Windows writes it, where it is not found as it stands.
+        let found = match found {
+            Ok(None) | Err(_) if named.contains('\\') => place(self.folder, Path::new(&unix(&named))),
+            found => found,
+        }?;
+        if let Some(full) = found {
+            let file = full.is_file().then_some(Some(Source::File(full)));
+            return file.ok_or_else(|| format!("the {} `{named}` is not a file", modality.name));
+        }
+        self.missing.set(self.missing.get() + 1);
+        match self.on_missing_file {
+            OnMissingFile::Missing => Ok(None),
+            OnMissingFile::Skip | OnMissingFile::Fail => Err(format!("the {} `{named}` does not exist", modality.name)),
+        }
+    }
+
+    /// What was done about files that do not exist.
+    fn said(&self) -> Option<String> {
+        let done = match self.on_missing_file {
+            OnMissingFile::Missing => "taken as missing modalities",
+            _ => "skipped (on_missing_file = \"missing\" keeps them without it)",
+        };
+        let count = self.missing.get();
+        (count > 0).then(|| format!("{count} samples name a file that does not exist: {done}"))
     }
 
     fn target(&self, answer: &Answer) -> Result<Target, String> {
@@ -368,30 +431,16 @@ fn nothing(modalities: &[&Modality]) -> String {
     }
 }
 
-/// Where a part is; `None` for an empty text.
-fn source(folder: &Path, modality: &Modality, part: Part) -> Result<Option<Source>, String> {
-    let path = match part {
-        Part::Text(text) if text.len() > MAX_TEXT => {
-            return Err(format!("a {} of {} KiB; {} at most", modality.name, text.len() >> 10, MAX_TEXT >> 10));
-        }
-        Part::Text(text) => return Ok(Some(text).filter(|t| !t.trim().is_empty()).map(Source::Text)),
-        Part::Bytes(bytes) => return Ok(Some(Source::Bytes(bytes.into()))),
-        Part::Packed { file, offset, len } => return Ok(Some(Source::Packed { file, offset, len })),
-        Part::Path(path) => path,
-    };
-    let path = Path::new(&path);
+/// Where a path below the data folder leads, if it exists; an absolute path may stand for one below it.
+fn place(folder: &Path, path: &Path) -> Result<Option<PathBuf>, String> {
+    let whole = if path.is_absolute() { folder.canonicalize().ok() } else { None };
+    let path = whole.and_then(|whole| path.strip_prefix(whole).ok()).unwrap_or(path);
     if let Some(why) = escapes(folder, path) {
         return Err(why);
     }
-    let full: PathBuf = folder.join(path);
+    let full = folder.join(path);
     let full = written_link(&full).filter(|target| !leads_out(folder, target)).unwrap_or(full);
-    if full.is_file() {
-        Ok(Some(Source::File(full)))
-    } else if full.exists() {
-        Err(format!("the {} `{}` is not a file", modality.name, path.display()))
-    } else {
-        Err(format!("the {} `{}` does not exist", modality.name, path.display()))
-    }
+    Ok(Some(full).filter(|full| full.exists()))
 }
 
 /// Where a link leads that was unpacked as a small file with a path in it, as git does where there are no links.

@@ -21,7 +21,7 @@ pub(super) static LAYOUT: Layout = Layout {
 
 #[derive(Deserialize)]
 struct Line {
-    id: String,
+    id: serde_json::Value,
     label: String,
     #[serde(default)]
     text: Option<String>,
@@ -53,7 +53,8 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             }
             for (place, line) in json_lines::<Line>(&path, &mut draft.sieve)? {
                 let parts = image_and_text(line.img.map(Part::Path), line.text);
-                let (id, answer) = (line.id, Answer::Classes(vec![line.label]));
+                let id = line.id.as_str().map_or_else(|| line.id.to_string(), str::to_owned);
+                let answer = Answer::Classes(vec![line.label]);
                 draft.found.push(Found { place, id, parts, answer, split: Some(split), group: None });
             }
         }

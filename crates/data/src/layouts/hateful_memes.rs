@@ -25,7 +25,7 @@ struct Line {
     #[serde(default)]
     img: Option<String>,
     #[serde(default)]
-    label: Option<u8>,
+    label: serde_json::Value,
     #[serde(default)]
     text: Option<String>,
 }
@@ -37,9 +37,17 @@ const FILES: [(Split, &[&str]); 3] = [
 ];
 
 fn detect(folder: &Path) -> Option<String> {
-    let first = super::first_line(&folder.join("train.jsonl"))?;
-    let line: Line = serde_json::from_str(&first).ok()?;
-    (line.img.is_some() && line.label.is_some()).then(|| "its train.jsonl has images and labels of 0 or 1".to_owned())
+    let lines = super::first_lines(&folder.join("train.jsonl"))?;
+    let lines: Vec<Line> = lines.iter().map_while(|line| serde_json::from_str(line).ok()).collect();
+    let binary = lines.iter().filter(|line| matches!(code(&line.label), Some(0 | 1))).count();
+    let meme = lines.first().is_some_and(|line| line.img.is_some()) && binary * 10 >= lines.len() * 9;
+    meme.then(|| "its train.jsonl has images and labels of 0 or 1".to_owned())
+}
+
+/// A whole number, however it is written: 1, 1.0 (as beside missing ones) or "1".
+fn code(label: &serde_json::Value) -> Option<i64> {
+    let number = label.as_f64().or_else(|| label.as_str()?.trim().parse().ok())?;
+    (number.fract() == 0.0).then_some(number as i64)
 }
 
 fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
@@ -50,14 +58,18 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     for (split, names) in FILES {
         let Some(name) = names.iter().find(|name| folder.join(format!("{name}.jsonl")).is_file()) else { continue };
         for (place, line) in json_lines::<Line>(&folder.join(format!("{name}.jsonl")), &mut draft.sieve)? {
-            let class = match line.label {
+            let class = match code(&line.label) {
                 Some(0) => "not-hateful",
                 Some(1) => "hateful",
-                Some(other) => {
+                None if !line.label.is_null() => {
+                    draft.sieve.bad(place, format!("label {}; expected 0 or 1", line.label))?;
+                    continue;
+                }
+                Some(other) if other != -1 => {
                     draft.sieve.bad(place, format!("label {other}; expected 0 or 1"))?;
                     continue;
                 }
-                None => {
+                _ => {
                     unlabelled += 1;
                     draft.sieve.bad(place, "no label")?;
                     continue;

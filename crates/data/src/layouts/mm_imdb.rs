@@ -1,7 +1,8 @@
 //! MM-IMDb (Arevalo et al., 2017): `split.json` and `dataset/<id>.json` with `<id>.jpeg`; or `images/` and `labels/`.
 //!
 //! The text is the longest plot, as in GMU and MMBT. The labels News, Adult, Talk-Show and Reality-TV are dropped, and a
-//! sample is skipped only if no label is left: 23 genres remain. `multimodal_imdb.hdf5` is not read, since that needs a
+//! sample is skipped only if no label is left: 23 genres remain. A folder of this form with other genres, more than one sample in ten
+//! having one, keeps all that it has. `multimodal_imdb.hdf5` is not read, since that needs a
 //! system library.
 
 use std::collections::BTreeMap;
@@ -100,12 +101,10 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         .map_err(|e| DataError::invalid(path.display().to_string(), format!("expected lists of ids by split: {e}")))?;
     let mut draft = Draft::new(folder, LAYOUT.name, options);
     draft.task = Some(Task::MultiLabel);
-    draft.classes = Some(GENRES.map(str::to_owned).to_vec());
     let (films, pictures) = match folder.join("labels").is_dir() {
         true => ("labels", "images"),
         false => ("dataset", "dataset"),
     };
-    let mut dropped = 0;
     for (name, split) in SPLITS {
         for id in splits.get(name).into_iter().flatten() {
             let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
@@ -125,24 +124,47 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
                     continue;
                 }
             };
-            let before = film.genres.len();
-            let labels: Vec<String> = film.genres.into_iter().filter(|g| !DROPPED.contains(&g.as_str())).collect();
-            dropped += before - labels.len();
-            if labels.is_empty() {
-                let all = DROPPED.join(", ");
-                draft.sieve.bad(place, format!("no genre is left ({all} are dropped)"))?;
-                continue;
-            }
             let endings = ["jpeg", "jpg", "png"];
             let image = endings.iter().map(|e| format!("{pictures}/{id}.{e}")).find(|p| folder.join(p).is_file());
             let image = image.unwrap_or_else(|| format!("{pictures}/{id}.jpeg"));
             let parts = image_and_text(Some(Part::Path(image)), film.plot.one(options.first_plot));
-            let answer = Answer::Classes(labels);
+            let answer = Answer::Classes(film.genres);
             draft.found.push(Found { place, id, parts, answer, split: Some(split), group: None });
         }
+    }
+    genres(&mut draft)?;
+    draft.finish(options.split_seed)
+}
+
+/// Settles the classes: the 23 genres, or those that a folder with other ones has.
+fn genres(draft: &mut Draft<'_>) -> Result<(), DataError> {
+    let names = |found: &Found| match &found.answer {
+        Answer::Classes(names) => names.clone(),
+        Answer::Values(_) => Vec::new(),
+    };
+    let known = |name: &String| GENRES.contains(&name.as_str()) || DROPPED.contains(&name.as_str());
+    let strange = draft.found.iter().filter(|found| !names(found).iter().all(known)).count();
+    if strange * 10 > draft.found.len() {
+        draft
+            .notes
+            .push(format!("{strange} samples have genres that are not MM-IMDb's: all that there are become classes"));
+        return Ok(());
+    }
+    draft.classes = Some(GENRES.map(str::to_owned).to_vec());
+    let mut dropped = 0;
+    for mut found in std::mem::take(&mut draft.found) {
+        let all = names(&found);
+        let labels: Vec<String> = all.iter().filter(|g| !DROPPED.contains(&g.as_str())).cloned().collect();
+        dropped += all.len() - labels.len();
+        if labels.is_empty() {
+            draft.sieve.bad(found.place, format!("no genre is left ({} are dropped)", DROPPED.join(", ")))?;
+            continue;
+        }
+        found.answer = Answer::Classes(labels);
+        draft.found.push(found);
     }
     if dropped > 0 {
         draft.notes.push(format!("{dropped} labels dropped: {}", DROPPED.join(", ")));
     }
-    draft.finish(options.split_seed)
+    Ok(())
 }

@@ -6,4 +6,5 @@ mod dirt;
 mod framing;
 mod layouts;
 mod parquet;
+mod tables;
 mod written;

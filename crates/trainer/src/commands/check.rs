@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::session::open_data;
 use anyhow::Result;
-use balgrad_data::Split;
+use balgrad_data::{Problem, Split};
 use clap::Args;
 
 use super::Configured;
@@ -21,9 +21,6 @@ pub(super) struct Check {
 
 /// Characters of a class that are shown.
 const LONGEST: usize = 48;
-
-/// Problems shown in full; the rest is counted.
-const SHOWN: usize = 20;
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode> {
@@ -62,29 +59,28 @@ impl Check {
         };
         println!("{}", data.modalities.iter().enumerate().map(without).collect::<Vec<_>>().join(", "));
         let mut all_broken = false;
-        let mut problems: Vec<String> = data.problems.iter().map(ToString::to_string).collect();
+        let mut problems = data.problems.clone();
         if !self.fast {
             use rayon::prelude::*;
             let broken = |sample: &balgrad_data::Sample| {
                 let parts = data.modalities.iter().zip(&sample.parts);
                 let error = parts.filter_map(|(m, part)| (m.check)(part.as_ref()?).err()).next()?;
-                Some(format!("{}: {error}", sample.id))
+                Some(Problem { place: sample.id.clone(), what: error.to_string() })
             };
-            let broken: Vec<String> = data.samples.par_iter().filter_map(broken).collect();
+            let broken: Vec<Problem> = data.samples.par_iter().filter_map(broken).collect();
             all_broken = !broken.is_empty() && broken.len() == data.samples.len();
             problems.extend(broken);
         }
-        for problem in problems.iter().take(SHOWN) {
-            println!("problem: {problem}");
-        }
-        if problems.len() > SHOWN {
-            println!("… and {} more", problems.len() - SHOWN);
+        for line in super::problems(&problems) {
+            println!("{line}");
         }
         println!("{} problems", problems.len());
         let classes = data.task != balgrad_data::Task::Regression;
-        let unusable = totals.contains(&0) || classes && data.classes.len() < 2;
+        let unusable = totals[..2].contains(&0) || classes && data.classes.len() < 2;
         if unusable {
-            println!("unusable: every split needs samples and there must be two classes or more");
+            println!("unusable: training and validation need samples, and there must be two classes or more");
+        } else if totals[2] == 0 {
+            println!("no labelled test sample: a model can be trained, and nothing is scored");
         }
         if all_broken {
             println!("unusable: no sample can be opened");

@@ -9,6 +9,7 @@ use crate::run::{self, Options};
 use crate::training::Watcher;
 use anyhow::Result;
 use balgrad::Value;
+use balgrad_data::{Dataset, Split};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -49,7 +50,11 @@ impl Train {
         show.finish();
         println!("{}", record.one_line());
         if !self.quiet {
-            eprintln!("run folder: {}", self.out.display());
+            let out = self.out.display().to_string();
+            let out = if out.contains(' ') { format!("'{out}'") } else { out };
+            eprintln!("run folder: {out}");
+            eprintln!("next: balgrad report {out} --out report.html");
+            eprintln!("      balgrad predict {out} --image FILE --text TEXT   (either may be left out)");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -58,6 +63,7 @@ impl Train {
 /// Progress: a bar on a terminal, plain lines elsewhere.
 struct Show {
     bar: Option<ProgressBar>,
+    quiet: bool,
     lines: bool,
     started: Instant,
 }
@@ -70,7 +76,7 @@ impl Show {
                 ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len} steps  {per_sec}  eta {eta}  {msg}");
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Self { bar, lines: !quiet && (!terminal || verbose), started: Instant::now() }
+        Self { bar, quiet, lines: !quiet && (!terminal || verbose), started: Instant::now() }
     }
 
     fn finish(&self) {
@@ -81,6 +87,19 @@ impl Show {
 }
 
 impl Watcher for Show {
+    fn data(&mut self, dataset: &Dataset) {
+        if self.quiet {
+            return;
+        }
+        let counts = Split::ALL.map(|split| format!("{} {}", dataset.indices(split).len(), split.name()));
+        eprintln!("{}: {}, {} samples ({})", dataset.name, dataset.task, dataset.samples.len(), counts.join(", "));
+        dataset.notes.iter().for_each(|note| eprintln!("  note: {note}"));
+        super::problems(&dataset.problems).iter().for_each(|line| eprintln!("  {line}"));
+        if dataset.indices(Split::Test).is_empty() {
+            eprintln!("  note: no labelled test sample: the model is trained, and nothing is scored");
+        }
+    }
+
     fn step(&mut self, done: usize, total: usize, loss: f64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total as u64);

@@ -6,7 +6,7 @@ use balgrad::{Kind, Value};
 
 use super::field::Field;
 use super::sections::Sections;
-use super::words::{ClassWeights, Device, OnBadSample, OnNan, Plot, Projector};
+use super::words::{ClassWeights, Device, OnBadSample, OnMissingFile, OnNan, Plot, Projector};
 
 /// One row of the table.
 pub struct Key {
@@ -160,7 +160,7 @@ pub static KEYS: &[Key] = &[
         "",
         Kind::Text,
         data.source,
-        "bundled task (emoji, icons, sentiment, with :variant), folder, or hf:owner/name"
+        "bundled task (emoji, icons, sentiment, with :variant), folder, file (CSV, JSON lines), or hf:owner/name"
     ),
     key!("layout", "auto", Kind::Text, data.layout, "how the folder is laid out; see `balgrad layouts`"),
     key!("label", "", Kind::Text, output.label, "what tables call this run; empty: the method's name"),
@@ -175,6 +175,25 @@ pub static KEYS: &[Key] = &[
         data.on_bad_sample,
         "what to do with a sample that cannot be read"
     ),
+    key!(
+        "on_missing_file",
+        "skip",
+        Kind::Choice(OnMissingFile::WORDS),
+        data.on_missing_file,
+        "what to do with a sample that names a file which does not exist; missing: its modality is missing"
+    ),
+    key!(
+        "columns.image",
+        "",
+        Kind::Text,
+        data.column_image,
+        "column of a table with paths of images; empty: found by names and content, as are the others"
+    ),
+    key!("columns.text", "", Kind::Text, data.column_text, "columns with texts, separated by commas, which are joined"),
+    key!("columns.label", "", Kind::Text, data.column_label, "column with classes, or with several (a|b)"),
+    key!("columns.split", "", Kind::Text, data.column_split, "column with splits"),
+    key!("columns.group", "", Kind::Text, data.column_group, "column with what is not to be parted by splits"),
+    key!("columns.target", "", Kind::Text, data.column_target, "column with a number to predict, in place of classes"),
     key!(
         "on_nan",
         "stop",

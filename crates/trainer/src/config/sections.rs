@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use balgrad_nn::Decay;
 
-use super::words::{ClassWeights, Device, Freeze, OnBadSample, OnNan, Optimizer, Plot, Projector};
+use super::words::{ClassWeights, Device, Freeze, OnBadSample, OnMissingFile, OnNan, Optimizer, Plot, Projector};
 
 /// Which data, and how it is read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Data {
-    /// A bundled task, a folder, or `hf:owner/name`; empty if none was named.
+    /// A bundled task, a folder, a file, or `hf:owner/name`; empty if none was named.
     pub source: String,
     /// How the folder is laid out; `None`: whichever layout recognises it.
     pub layout: Option<String>,
@@ -20,6 +20,20 @@ pub struct Data {
     pub plot: Plot,
     /// What to do with a sample that cannot be read.
     pub on_bad_sample: OnBadSample,
+    /// What to do with a sample that names a file which does not exist.
+    pub on_missing_file: OnMissingFile,
+    /// The column of a table that holds paths of images; empty: found by names and content, as are the others.
+    pub column_image: String,
+    /// The columns that hold texts, separated by commas.
+    pub column_text: String,
+    /// The column that holds classes.
+    pub column_label: String,
+    /// The column that holds splits.
+    pub column_split: String,
+    /// The column that holds groups.
+    pub column_group: String,
+    /// The column that holds a number to predict.
+    pub column_target: String,
     /// Threads that read ahead; 0: as many as compute.
     pub workers: usize,
 }

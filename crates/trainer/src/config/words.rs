@@ -64,6 +64,17 @@ words! {
         Fail = "fail",
     }
 
+    /// What to do with a sample that names a file which does not exist.
+    OnMissingFile {
+        /// Go on without the sample.
+        #[default]
+        Skip = "skip",
+        /// Its modality is missing.
+        Missing = "missing",
+        /// Stop.
+        Fail = "fail",
+    }
+
     /// What to do with a step whose loss is not finite.
     OnNan {
         /// Stop the run.

@@ -43,7 +43,8 @@ pub(crate) struct Tested<'a> {
     data: SplitData,
     test: BTreeMap<Condition, Option<Metrics>>,
     ratios: MissingRatios,
-    contribution: Contribution,
+    /// None where there is nothing to score.
+    contribution: Option<Contribution>,
     view: Option<View>,
 }
 
@@ -79,7 +80,8 @@ impl<'a> Tested<'a> {
         }
         let tenths: Vec<f64> = (0..=10).map(|i| f64::from(i) / 10.0).collect();
         let ratios = missing_ratios(&evaluator, metric, config.seed, &data, &by_condition, &tenths);
-        let contribution = contribution(&evaluator, metric, &data, &modalities, &by_condition)?;
+        let contribute = || contribution(&evaluator, metric, &data, &modalities, &by_condition);
+        let contribution = (!data.is_empty()).then(contribute).transpose()?;
         let additive = predictions.views.iter().all(Option::is_some);
         let view = evaluator.view(additive);
         Ok(Self { session, metric, data, test, ratios, contribution, view })
@@ -142,7 +144,7 @@ impl<'a> Tested<'a> {
             noisy: Pair::default(),
             views: modalities.iter().map(|m| (Condition::only(m), self.view)).collect(),
             conflict: conflict(&modalities, &progress.conflict),
-            contribution: Some(self.contribution.clone()),
+            contribution: self.contribution.clone(),
         };
         (record.missing, record.noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
         Ok(record)
