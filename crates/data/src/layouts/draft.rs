@@ -265,7 +265,7 @@ impl<'a> Draft<'a> {
         if taken.is_empty() {
             // Classes so small that each rounds to none: one unit of as many as make up the fraction.
             let target = (fraction * candidates as f64).round() as usize;
-            let spare = small.into_iter().flat_map(|(_, unit)| unit);
+            let spare = small.into_values().flatten();
             taken.extend(spare.take(target));
         }
         taken.iter().for_each(|&i| self.found[i].split = Some(to));
