@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod atomic;
 mod dataset;
 mod error;
 mod impairment;

@@ -2,11 +2,12 @@
 //! index of the rows at the end. Found again by the source's path, size and time of change.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Part;
+use crate::atomic::{AtomicFile, remove_leftovers};
 use crate::dataset::stamp;
 use crate::{DataError, stable_hash};
 
@@ -73,8 +74,7 @@ impl Unpacked {
 /// Unpacks a source; nothing is left of it unless it is finished.
 pub(super) struct Unpacking {
     file: Arc<PathBuf>,
-    part: PathBuf,
-    out: BufWriter<File>,
+    out: AtomicFile,
     at: u64,
     index: Vec<u8>,
 }
@@ -82,13 +82,13 @@ pub(super) struct Unpacking {
 impl Unpacking {
     pub(super) fn create(folder: &Path, source: &Path) -> Result<Self, DataError> {
         let file = file_of(folder, source);
-        let part = file.with_extension(format!("part{}", std::process::id()));
         let create = || {
             fs::create_dir_all(folder)?;
-            File::create(&part)
+            remove_leftovers(folder);
+            AtomicFile::create(&file)
         };
-        let out = BufWriter::new(create().map_err(|e| failed(&part, &e))?);
-        Ok(Self { file: Arc::new(file), part, out, at: 0, index: Vec::new() })
+        let out = create().map_err(|e| failed(&file, &e))?;
+        Ok(Self { file: Arc::new(file), out, at: 0, index: Vec::new() })
     }
 
     /// Takes what the next row has, and says where it is found from now on.
@@ -98,7 +98,7 @@ impl Unpacking {
             Some(Part::Bytes(bytes)) => (KINDS[1], bytes.as_slice()),
             Some(Part::Path(path)) => (KINDS[2], path.as_bytes()),
         };
-        self.out.write_all(bytes).map_err(|e| failed(&self.part, &e))?;
+        self.out.write_all(bytes).map_err(|e| failed(&self.file, &e))?;
         let (offset, len) = (self.at, bytes.len() as u64);
         self.index.push(kind);
         self.index.extend(offset.to_le_bytes());
@@ -112,22 +112,14 @@ impl Unpacking {
 
     /// Puts the file in its place.
     pub(super) fn finish(mut self) -> Result<(), DataError> {
-        let write = |me: &mut Self| -> io::Result<()> {
-            let rows = (me.index.len() / ENTRY) as u64;
-            me.out.write_all(&me.index)?;
-            me.out.write_all(&rows.to_le_bytes())?;
-            me.out.write_all(MAGIC)?;
-            me.out.flush()?;
-            me.out.get_ref().sync_all()?;
-            fs::rename(&me.part, me.file.as_path())
+        let file = Arc::clone(&self.file);
+        let mut write = || -> io::Result<()> {
+            let rows = (self.index.len() / ENTRY) as u64;
+            self.out.write_all(&self.index)?;
+            self.out.write_all(&rows.to_le_bytes())?;
+            self.out.write_all(MAGIC)
         };
-        write(&mut self).map_err(|e| failed(&self.part, &e))
-    }
-}
-
-impl Drop for Unpacking {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.part);
+        write().and_then(|()| self.out.commit()).map_err(|e| failed(&file, &e))
     }
 }
 

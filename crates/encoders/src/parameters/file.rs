@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use balgrad_data::atomic::write_atomic;
 use candle_core::{DType, Tensor};
 use sha2::{Digest, Sha256};
 
@@ -11,7 +12,7 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 
 impl Parameters {
-    /// Writes every parameter and buffer of this scope, whole or not at all: a temporary file is renamed.
+    /// Writes every parameter and buffer of this scope, whole or not at all.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -21,9 +22,8 @@ impl Parameters {
             let here = store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix));
             here.map(|(name, entry)| (name.clone(), entry.var.as_detached_tensor())).collect()
         };
-        let part = path.with_extension(format!("part{}", std::process::id()));
-        candle_core::safetensors::save(&tensors, &part)?;
-        std::fs::rename(&part, path).map_err(|source| Error::io(path, source))
+        let bytes = safetensors::serialize(&tensors, None).map_err(candle_core::Error::from)?;
+        write_atomic(path, &bytes).map_err(|source| Error::io(path, source))
     }
 
     /// A hash of the names, shapes and values of all parameters and buffers of this scope, for caches: 64 hexadecimal digits.
