@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod atomic;
 mod caught;
 mod columns;
 mod dataset;

@@ -102,7 +102,7 @@ impl Tokenizer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, self.to_json()?).map_err(|source| Error::io(path, source))
+        balgrad_data::atomic::write_atomic(path, self.to_json()?.as_bytes()).map_err(|source| Error::io(path, source))
     }
 
     /// A hash of everything that decides how text is split.

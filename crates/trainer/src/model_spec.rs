@@ -95,10 +95,7 @@ impl ModelSpec {
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
-        let weights = folder.join("model.safetensors");
-        let temporary = folder.join("model.safetensors.tmp");
-        parameters.save(&temporary)?;
-        std::fs::rename(&temporary, &weights).with_context(|| format!("cannot write {}", weights.display()))?;
+        parameters.save(&folder.join("model.safetensors"))?;
         write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
     }
 

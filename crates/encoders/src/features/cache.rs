@@ -1,9 +1,10 @@
 //! Features on disk, found again by the content that made them, and mapped into memory.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use balgrad_data::atomic::{AtomicFile, remove_leftovers};
 use balgrad_nn::MappedFile;
 use sha2::{Digest, Sha256};
 
@@ -150,11 +151,11 @@ impl FeatureCache {
             }
             Ok(())
         };
-        let problem = match FeatureWriter::create(&path, &header, lock.held()) {
+        let problem = match FeatureWriter::create(&path, &header) {
             Err(error) => error.to_string(),
             Ok(mut writer) => match checked(&mut writer) {
                 Err(error) if writer.failure.is_none() => return Err(error),
-                _ => match writer.finish(&path).map_err(|error| error.to_string()).and_then(|()| found(note)) {
+                _ => match writer.finish().map_err(|error| error.to_string()).and_then(|()| found(note)) {
                     Ok(Some(features)) => return Ok(features),
                     Ok(None) => "the file is gone again".to_owned(),
                     Err(problem) => problem,
@@ -167,7 +168,7 @@ impl FeatureCache {
         checked(&mut writer)?;
         let place = Place::Memory(match writer.sink {
             Sink::Memory(values) => values,
-            Sink::File(_) => Vec::new(),
+            Sink::File(..) => Vec::new(),
         });
         Ok(CachedFeatures { place, dim, note })
     }
@@ -183,7 +184,7 @@ pub struct FeatureWriter {
 }
 
 enum Sink {
-    File(Part),
+    File(PathBuf, AtomicFile),
     Memory(Vec<f32>),
 }
 
@@ -192,14 +193,12 @@ impl FeatureWriter {
         Self { sink, hash: Sha256::new(), values: 0, failure: None }
     }
 
-    /// A writer of a file beside `path`, under a name of its own unless the lock is `held`.
-    fn create(path: &Path, header: &[u8], held: bool) -> io::Result<Self> {
-        let name = if held { "part".to_owned() } else { format!("part{}", std::process::id()) };
-        let path = path.with_extension(name);
-        let mut part = Part { file: BufWriter::new(File::create(&path)?), path };
-        part.file.write_all(header)?;
-        part.file.write_all(&[0; HEADER][header.len()..])?;
-        Ok(Self::new(Sink::File(part)))
+    /// A writer of the file at `path`.
+    fn create(path: &Path, header: &[u8]) -> io::Result<Self> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(header)?;
+        file.write_all(&[0; HEADER][header.len()..])?;
+        Ok(Self::new(Sink::File(path.to_owned(), file)))
     }
 
     /// Takes the next values: whole rows or not.
@@ -208,18 +207,18 @@ impl FeatureWriter {
     /// If the disk refuses them.
     pub fn append(&mut self, values: &[f32]) -> Result<()> {
         self.values += values.len();
-        let part = match &mut self.sink {
+        let (path, file) = match &mut self.sink {
             Sink::Memory(all) => {
                 all.extend_from_slice(values);
                 return Ok(());
             }
-            Sink::File(part) => part,
+            Sink::File(path, file) => (path, file),
         };
         for some in values.chunks(4096) {
             let bytes: Vec<u8> = some.iter().flat_map(|x| x.to_le_bytes()).collect();
             self.hash.update(&bytes);
-            if let Err(error) = part.file.write_all(&bytes) {
-                let path = part.path.clone();
+            if let Err(error) = file.write_all(&bytes) {
+                let path = path.clone();
                 self.failure = Some(io::Error::new(error.kind(), error.to_string()));
                 return Err(Error::Io { path, source: error });
             }
@@ -228,28 +227,14 @@ impl FeatureWriter {
     }
 
     /// Puts the whole file in its place.
-    fn finish(self, path: &Path) -> io::Result<()> {
-        let Sink::File(mut part) = self.sink else { return Ok(()) };
+    fn finish(self) -> io::Result<()> {
+        let Sink::File(_, mut file) = self.sink else { return Ok(()) };
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        part.file.seek(SeekFrom::Start((HEADER - 32) as u64))?;
-        part.file.write_all(&self.hash.finalize())?;
-        part.file.flush()?;
-        part.file.get_ref().sync_all()?;
-        fs::rename(&part.path, path)
-    }
-}
-
-/// A file in the making; gone when it is dropped, unless it was renamed.
-struct Part {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        file.seek(SeekFrom::Start((HEADER - 32) as u64))?;
+        file.write_all(&self.hash.finalize())?;
+        file.commit()
     }
 }
 
@@ -262,14 +247,15 @@ impl Lock {
         let path = path.with_extension("lock");
         let file = path.parent().and_then(|folder| {
             fs::create_dir_all(folder).ok()?;
+            remove_leftovers(folder);
+            // A pipe of that name would be waited for without end.
+            if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+                return None;
+            }
             let file = File::create(&path).ok()?;
             file.lock().ok().map(|()| file)
         });
         Self(file.map(|file| (file, path)))
-    }
-
-    fn held(&self) -> bool {
-        self.0.is_some()
     }
 }
 
@@ -284,8 +270,9 @@ impl Drop for Lock {
 
 /// The file at `path`, if there is one: verified piece by piece, then mapped.
 fn read(path: &Path, header: &[u8], (rows, dim): (usize, usize)) -> Result<Option<MappedFile>, String> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
+    let mut file = match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err("no regular file".into()),
+        Ok(_) => File::open(path).map_err(|error| error.to_string())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
@@ -379,7 +366,8 @@ mod tests {
         let cache = FeatureCache::new(folder.path());
         let path = cache.path(&KEY);
         fs::write(path.with_extension("lock"), b"").unwrap();
-        fs::write(path.with_extension("part"), vec![3; 1000]).unwrap();
+        let part = format!("x.tmp-{}-4194999-0123456789abcdef", balgrad_data::atomic::host());
+        fs::write(folder.path().join(part), vec![3; 1000]).unwrap();
         let built = cache.get_or_build(&KEY, (1, 2), |writer| writer.append(&[1.0, 2.0])).unwrap();
         assert_eq!(built.values(), [1.0, 2.0]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

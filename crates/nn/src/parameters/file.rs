@@ -1,6 +1,7 @@
 //! Saving and loading all parameters as one safetensors file.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +11,7 @@ use super::{Entry, Parameters};
 use crate::{Error, Result};
 
 impl Parameters {
-    /// Writes every parameter and buffer of this scope, whole or not at all: a temporary file is renamed.
+    /// Writes every parameter and buffer of this scope, whole or not at all.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -22,7 +23,12 @@ impl Parameters {
         };
         let part = path.with_extension(format!("part{}", std::process::id()));
         candle_core::safetensors::save(&tensors, &part)?;
-        std::fs::rename(&part, path).map_err(|source| Error::io(path, source))
+        // The content is on the disk before the name is.
+        let write = || File::open(&part)?.sync_all().and_then(|()| std::fs::rename(&part, path));
+        write().map_err(|source| {
+            let _ = std::fs::remove_file(&part);
+            Error::io(path, source)
+        })
     }
 
     /// A hash of the names, shapes and values of all parameters and buffers of this scope, for caches: 64 hexadecimal digits.
