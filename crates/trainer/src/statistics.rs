@@ -1,15 +1,18 @@
-//! How sure one may be of a difference: Student's t over seeds, Holm's correction, a paired bootstrap over test groups.
+//! How sure one may be of a difference: one interval and one p-value from a crossed bootstrap, corrected by Holm.
 //!
-//! Seeds and test samples are two sources of chance. The t test asks whether another seed would show the same
-//! difference; the bootstrap, whether another test set would. A claim needs both.
+//! Seeds and test samples are two sources of chance, and a claim has to stand against both: both are drawn. Holm's
+//! correction and not the largest t of each draw: it holds whatever ties the comparisons together, and asks nothing of
+//! far tails that a handful of seeds cannot show.
 
 mod bootstrap;
+mod crossed;
 pub(crate) mod resampled;
 mod student;
 
-pub use bootstrap::{Bootstrap, interval};
+pub use bootstrap::Bootstrap;
+pub use crossed::{Crossed, Grade, crossed};
 pub use resampled::Resampled;
-pub use student::{PairedT, paired_t, student_two_sided};
+pub use student::student_two_sided;
 
 /// Arithmetic mean; `None` of nothing.
 pub fn mean(values: &[f64]) -> Option<f64> {

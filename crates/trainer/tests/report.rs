@@ -10,6 +10,7 @@ use std::path::Path;
 use balgrad_trainer::metrics::Task;
 use balgrad_trainer::record::{Impairment, Measure, RunRecord};
 use balgrad_trainer::report::{self, Summary};
+use balgrad_trainer::statistics::Grade;
 use serde_json::{Value, json};
 use synthetic::{Data, METHODS};
 
@@ -65,7 +66,7 @@ fn summary_json_has_the_promised_shape_and_the_runs_numbers() {
     let runs = synthetic::write(root.path(), &Data::emoji(), &["joint", "neither", "balgrad"]);
     let (_, summary) = of(root.path());
     let value = serde_json::to_value(&summary).unwrap();
-    assert_eq!(value["schema"], 1);
+    assert_eq!(value["schema"], 2);
     assert_eq!(value["runs"].as_array().unwrap().len(), 9);
     for key in ["dataset", "method", "condition", "metric", "mean", "std", "seeds", "ci95"] {
         assert!(value["rows"][0].get(key).is_some(), "rows: {key}");
@@ -92,29 +93,29 @@ fn summary_json_has_the_promised_shape_and_the_runs_numbers() {
         let ([low, high], difference) = (c.ci95.unwrap(), c.difference.unwrap());
         assert_eq!(c.draws, 10_000);
         assert!(low <= high && c.p_holm.unwrap() >= c.p.unwrap());
-        assert_eq!(c.resolved, low > 0.0 || high < 0.0);
+        assert_eq!(c.grade, Some(Grade::of([low, high], c.p_holm)));
         assert!((low - 0.05..=high + 0.05).contains(&difference), "{c:?}");
     }
     let tables = report::tables(&summary);
-    assert!(tables.contains("not resolved"), "with 90 samples not everything is resolved");
+    assert!(tables.contains("not significant"), "with 90 samples not everything is clear");
 }
 
 #[test]
 fn a_loss_is_shown_as_a_loss() {
     let root = tempfile::tempdir().unwrap();
     // The generator makes later methods stronger: under these labels BalGrad is the weakest.
-    synthetic::write(root.path(), &Data { samples: 400, ..Data::emoji() }, &["joint", "balgrad+dropout"]);
-    for seed in 0..3 {
+    synthetic::write(root.path(), &Data { samples: 600, seeds: 8, ..Data::emoji() }, &["joint", "balgrad+dropout"]);
+    for seed in 0..8 {
         let run = |m: &str| root.path().join(format!("emoji/{m}/seed-{seed}"));
         change(&run("joint"), |r| r["label"] = json!("balgrad"));
         change(&run("balgrad+dropout"), |r| r["label"] = json!("joint"));
     }
     let (collected, summary) = of(root.path());
     let missing = summary.comparisons.iter().find(|c| c.b == "joint" && is(&c.condition, "missing-avg")).unwrap();
-    assert!(missing.resolved && missing.difference.unwrap() < 0.0, "{missing:?}");
+    assert!(missing.grade == Some(Grade::Clear) && missing.difference.unwrap() < 0.0, "{missing:?}");
     let line =
         report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
-    assert!(line.ends_with("worse"), "{line}");
+    assert!(line.ends_with("worse (clear)"), "{line}");
     let page = report::html(&collected, &summary);
     assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
     assert!(
@@ -131,9 +132,9 @@ fn one_run_without_predictions_costs_its_own_intervals_alone() {
     let (collected, summary) = of(root.path());
     for c in &summary.comparisons {
         assert_eq!(c.ci95.is_some(), c.b == "neither", "{c:?}");
-        assert!(c.p.is_some(), "the test over seeds needs no predictions: {c:?}");
+        assert_eq!((c.p.is_some(), c.grade.is_some()), (c.b == "neither", c.b == "neither"), "{c:?}");
     }
-    assert!(report::html(&collected, &summary).contains("balgrad has no interval, only a p over seeds, against joint"));
+    assert!(report::html(&collected, &summary).contains("there is no interval against joint"));
 }
 
 #[test]

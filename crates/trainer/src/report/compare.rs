@@ -8,9 +8,9 @@ use super::Run;
 use super::predictions::Predictions;
 use super::sections::{Arm, Section};
 use super::summary::{Comparison, Row, Summary, compared};
-use crate::metrics::{Score, Scored, Truth};
+use crate::metrics::{Score, Scored};
 use crate::record::{Condition, Measure};
-use crate::statistics::{Bootstrap, Resampled, holm, interval, paired_t};
+use crate::statistics::{Bootstrap, Grade, Resampled, crossed, holm};
 
 /// Seed of the draws, so that a report repeats to the last digit.
 const SEED: u64 = 20_250_313;
@@ -26,6 +26,7 @@ struct Draws<'a> {
     /// Label, seed and condition → source.
     sources: BTreeMap<(String, u64, Condition), usize>,
     modalities: Vec<&'a str>,
+    groups: usize,
 }
 
 /// Fills the intervals of `rows`, and adds the comparisons of a section to `summary`.
@@ -42,7 +43,10 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
         for row in rows.iter_mut().filter(|r| r.metric == metric) {
             let Some(arm) = section.arm(&row.method) else { continue };
             let seeds: Vec<u64> = arm.runs.iter().map(|r| r.record.seed).collect();
-            row.ci95 = drawn.as_ref().and_then(|d| interval(&d.mean_over_seeds(&arm.label, &seeds, &row.condition)?));
+            row.ci95 = row.mean.zip(drawn.as_ref()).and_then(|(mean, drawn)| {
+                let values = drawn.of_seeds(&arm.label, &seeds, &row.condition)?;
+                Some(crossed(mean, &values, drawn.groups, SEED)?.ci95)
+            });
         }
         let first = summary.comparisons.len();
         for (a, b) in &pairs {
@@ -55,6 +59,9 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
         let p: Vec<f64> = tested.iter().filter_map(|&i| family[i].p).collect();
         for (&i, p) in tested.iter().zip(holm(&p)) {
             family[i].p_holm = Some(p);
+        }
+        for c in family {
+            c.grade = c.ci95.map(|ci95| Grade::of(ci95, c.p_holm));
         }
     }
 }
@@ -98,9 +105,11 @@ fn one(
     let difference = both
         .as_ref()
         .and_then(|(a, b)| crate::statistics::mean(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()));
-    let ci95 = difference.and(drawn).and_then(|drawn| {
-        let of = |arm: &Arm<'_>| drawn.mean_over_seeds(&arm.label, &common, measure);
-        interval(&of(a)?.iter().zip(of(b)?).map(|(a, b)| a - b).collect::<Vec<_>>())
+    let found = difference.zip(drawn).and_then(|(difference, drawn)| {
+        let of = |arm: &Arm<'_>| drawn.of_seeds(&arm.label, &common, measure);
+        let less = |(a, b): (Vec<f64>, Vec<f64>)| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        let differences: Vec<Vec<f64>> = of(a)?.into_iter().zip(of(b)?).map(less).collect();
+        crossed(difference, &differences, drawn.groups, SEED)
     });
     Some(Comparison {
         dataset: section.name.clone(),
@@ -109,33 +118,30 @@ fn one(
         metric,
         condition: measure.clone(),
         difference,
-        p: both.and_then(|(a, b)| paired_t(&a, &b)).map(|t| t.p),
+        p: found.and_then(|f| f.p),
         p_holm: None,
-        ci95,
+        ci95: found.map(|f| f.ci95),
         draws: drawn.map_or(0, |d| d.values.len()),
         seeds: common.len(),
-        resolved: ci95.is_some_and(|[low, high]| low > 0.0 || high < 0.0),
+        grade: None,
     })
 }
 
 impl Draws<'_> {
-    /// Under each draw, the mean over seeds of a row of the table.
-    fn mean_over_seeds(&self, label: &str, seeds: &[u64], measure: &Measure) -> Option<Vec<f64>> {
+    /// Under each draw, each seed's value of a row of the table.
+    fn of_seeds(&self, label: &str, seeds: &[u64], measure: &Measure) -> Option<Vec<Vec<f64>>> {
         let conditions = measure.conditions(&self.modalities);
         let source =
             |seed: u64, condition: &Condition| self.sources.get(&(label.to_owned(), seed, condition.clone())).copied();
         let of_seed = |&seed: &u64| conditions.iter().map(|c| source(seed, c)).collect::<Option<Vec<usize>>>();
         let sources: Vec<Vec<usize>> = seeds.iter().map(of_seed).collect::<Option<_>>()?;
         let mut scores = Vec::new();
-        let mean = |draw: &Vec<f64>| {
-            let mut value = |sources: &Vec<usize>| {
-                scores.clear();
-                scores.extend(sources.iter().map(|&i| draw[i]));
-                measure.value(&scores)
-            };
-            sources.iter().map(&mut value).sum::<f64>() / seeds.len() as f64
+        let mut value = |draw: &[f64], sources: &[usize]| {
+            scores.clear();
+            scores.extend(sources.iter().map(|&i| draw[i]));
+            measure.value(&scores)
         };
-        Some(self.values.iter().map(mean).collect())
+        Some(self.values.iter().map(|draw| sources.iter().map(|s| value(draw, s)).collect()).collect())
     }
 }
 
@@ -197,7 +203,12 @@ fn resample<'a>(
     }
     let cost: usize = scores.iter().map(Resampled::cost).sum::<usize>().max(1);
     let draws = draws.min((BUDGET / cost).max(FEWEST));
-    Ok(Draws { values: Bootstrap { draws, seed: SEED, groups: groups.count }.run(&scores), sources, modalities })
+    Ok(Draws {
+        values: Bootstrap { draws, seed: SEED, groups: groups.count }.run(&scores),
+        sources,
+        modalities,
+        groups: groups.count,
+    })
 }
 
 fn load(run: &Run, condition: &Condition, metric: Score, groups: &Groups) -> Result<Resampled, String> {
@@ -206,7 +217,7 @@ fn load(run: &Run, condition: &Condition, metric: Score, groups: &Groups) -> Res
     let of = |id: &String| groups.of.get(id).copied();
     let members: Option<Vec<usize>> = said.ids.iter().map(of).collect();
     let members = members.filter(|m| m.len() == groups.of.len()).ok_or("its test samples differ from other runs'")?;
-    let scored = Scored::new(dataset.task, &said.probs, Truth::from(&said.labels));
+    let scored = Scored::new(dataset.task, &said.rows, said.truth(dataset.task));
     scored
         .and_then(|scored| Resampled::new(metric, &scored, &members, groups.count))
         .ok_or_else(|| "its predictions cannot be scored (not finite, or of another shape)".into())

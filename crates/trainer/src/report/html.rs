@@ -81,11 +81,10 @@ fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
             ": an impaired input that scored above the clean one, so that the impaired modality may have been doing harm."
         }
         p {
-            "A difference counts as " b { "resolved" }
-            " when its 95 % interval leaves 0 out. The interval says what another draw of test samples could change \
-             (bootstrap over groups of related samples, the same draws for both methods); the p-value beside it says what \
-             other seeds could change (paired t, corrected by Holm for the number of comparisons). With few seeds the \
-             p-value has little power: where the two disagree, trust neither alone."
+            "A difference is " b { "clear" } " where its p-value, corrected for all comparisons of that data set and score, \
+             is below .05; " b { "suggestive" } " where only its own 95 % interval leaves 0 out; and else "
+            b { "not significant" } ". Interval and p-value come from one bootstrap, which draws seeds and groups of \
+             related test samples alike. One seed says nothing about others: then no difference is clear."
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::metrics::{Task, Truth};
 use crate::record::Condition;
 
 /// Predictions of one run under one condition, one entry per sample.
@@ -16,16 +17,25 @@ pub(super) struct Predictions {
     /// The sample's group: what is drawn in a bootstrap. A sample without one is its own.
     pub(super) groups: Vec<String>,
     pub(super) labels: Vec<Vec<u32>>,
-    pub(super) probs: Vec<Vec<f32>>,
+    pub(super) targets: Vec<Vec<f64>>,
+    /// Probabilities, or predicted numbers.
+    pub(super) rows: Vec<Vec<f32>>,
 }
 
 #[derive(Deserialize)]
 struct Line {
     id: String,
-    label: Vec<String>,
-    probs: Vec<f32>,
+    #[serde(flatten)]
+    said: Said,
     #[serde(default)]
     group: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Classes { label: Vec<String>, probs: Vec<f32> },
+    Numbers { target: Vec<f64>, prediction: Vec<f32> },
 }
 
 impl Predictions {
@@ -44,11 +54,24 @@ impl Predictions {
             let line: Line = serde_json::from_str(&line).map_err(|e| at(e.to_string()))?;
             let class =
                 |name: &String| index.get(name.as_str()).copied().ok_or_else(|| at(format!("unknown class `{name}`")));
-            all.labels.push(line.label.iter().map(class).collect::<Result<_, _>>()?);
+            match line.said {
+                Said::Classes { label, probs } => {
+                    all.labels.push(label.iter().map(class).collect::<Result<_, _>>()?);
+                    all.rows.push(probs);
+                }
+                Said::Numbers { target, prediction } => {
+                    all.targets.push(target);
+                    all.rows.push(prediction);
+                }
+            }
             all.groups.push(line.group.unwrap_or_else(|| line.id.clone()));
             all.ids.push(line.id);
-            all.probs.push(line.probs);
         }
         Ok(all)
+    }
+
+    /// The truth that goes with a form of target.
+    pub(super) fn truth(&self, task: Task) -> Truth<'_> {
+        if task == Task::Regression { Truth::from(&self.targets) } else { Truth::from(&self.labels) }
     }
 }

@@ -15,7 +15,7 @@ const DRAWS: usize = 10_000;
 pub fn summary(collected: &Collected) -> Summary {
     let (sections, repeated) = sections(collected);
     let mut summary = Summary {
-        schema: 1,
+        schema: 2,
         runs: Vec::new(),
         rows: Vec::new(),
         comparisons: Vec::new(),

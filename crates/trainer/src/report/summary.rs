@@ -10,6 +10,7 @@ use super::Skipped;
 use super::sections::Section;
 use crate::metrics::Score;
 use crate::record::Measure;
+use crate::statistics::Grade;
 
 /// What `summary.json` holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ pub struct Row {
     pub std: Option<f64>,
     /// How many seeds.
     pub seeds: usize,
-    /// 95 % interval of the mean over test samples (bootstrap over groups), where predictions were there to resample.
+    /// 95 % interval of the mean (bootstrap over seeds and test groups), where predictions were there to resample.
     pub ci95: Option<[f64; 2]>,
     /// Whether this is an impaired score that is better than Full.
     pub negative_transfer: bool,
@@ -103,18 +104,18 @@ pub struct Comparison {
     pub condition: Measure,
     /// Mean over common seeds of the score of `a` less that of `b`; of a gap, less is better.
     pub difference: Option<f64>,
-    /// Paired t test over seeds, two-sided.
+    /// Chance of such a difference where there is none, two-sided; null for one seed.
     pub p: Option<f64>,
     /// The same, corrected by Holm within data set and metric.
     pub p_holm: Option<f64>,
-    /// Paired bootstrap over test groups, 95 % percentile interval.
+    /// 95 % interval of the difference: bootstrap over seeds and test groups, paired.
     pub ci95: Option<[f64; 2]>,
     /// Draws of that bootstrap.
     pub draws: usize,
     /// Seeds that both methods have.
     pub seeds: usize,
-    /// Whether the interval leaves 0 out.
-    pub resolved: bool,
+    /// What may be said of it; null without an interval.
+    pub grade: Option<Grade>,
 }
 
 /// Scores that are compared: the headline, and for binary tasks those in which such data sets are reported.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Comparison, Row, Summary};
 use crate::metrics::{Better, Score, Unit};
 use crate::record::{Condition, Impairment, Measure};
+use crate::statistics::Grade;
 
 /// Columns of a terminal that a table may take.
 const WIDTH: usize = 110;
@@ -127,35 +128,35 @@ pub(super) fn deviation(row: &Row, mean: f64) -> String {
     row.std.map_or(String::new(), |s| format!("±{:.digits$}", row.metric.unit.scale() * s))
 }
 
-/// What a comparison allows to say of `a`.
+/// What a comparison allows to say of `a`, in the words of every place that says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Better,
     Worse,
-    NotResolved,
+    Suggestive,
+    NotSignificant,
     NoInterval,
-    Undefined,
 }
 
 impl Verdict {
     pub(super) fn of(c: &Comparison) -> Self {
         let less_is_better = c.condition.is_gap() || c.metric.better == Better::Lower;
-        match c.difference {
-            None => Self::Undefined,
-            Some(_) if c.ci95.is_none() => Self::NoInterval,
-            Some(_) if !c.resolved => Self::NotResolved,
-            Some(d) if (d > 0.0) != less_is_better => Self::Better,
-            Some(_) => Self::Worse,
+        match (c.difference, c.grade) {
+            (None, _) | (_, None) => Self::NoInterval,
+            (_, Some(Grade::Suggestive)) => Self::Suggestive,
+            (_, Some(Grade::NotSignificant)) => Self::NotSignificant,
+            (Some(d), Some(Grade::Clear)) if (d > 0.0) != less_is_better => Self::Better,
+            (Some(_), Some(Grade::Clear)) => Self::Worse,
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Better => "better",
-            Self::Worse => "worse",
-            Self::NotResolved => "not resolved",
+            Self::Better => "better (clear)",
+            Self::Worse => "worse (clear)",
+            Self::Suggestive => Grade::Suggestive.name(),
+            Self::NotSignificant => Grade::NotSignificant.name(),
             Self::NoInterval => "no interval",
-            Self::Undefined => "undefined",
         }
     }
 }
@@ -261,7 +262,7 @@ fn comparisons(out: &mut String, view: &View<'_>, metric: Score) {
     let Some(first) = found.first() else { return };
     let _ = writeln!(
         out,
-        "\nComparisons, {}: difference{}; 95 % interval from {} draws of test groups; p from a paired t over {} seeds",
+        "\nComparisons, {}: difference{}; 95 % interval and p from {} draws of test groups and of {} seeds",
         metric.title,
         if metric.unit == Unit::Percent { " in points" } else { "" },
         first.draws,

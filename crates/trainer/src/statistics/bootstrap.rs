@@ -51,20 +51,3 @@ impl Bootstrap {
         }
     }
 }
-
-/// The central 95 % of some draws, with linear interpolation between neighbours.
-///
-/// `None` without draws, or where more than one in a hundred is undefined.
-pub fn interval(draws: &[f64]) -> Option<[f64; 2]> {
-    let mut sorted: Vec<f64> = draws.iter().copied().filter(|v| v.is_finite()).collect();
-    if sorted.is_empty() || (draws.len() - sorted.len()) * 100 > draws.len() {
-        return None;
-    }
-    sorted.sort_unstable_by(f64::total_cmp);
-    let quantile = |q: f64| {
-        let at = q * (sorted.len() - 1) as f64;
-        let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-        low + (high - low) * at.fract()
-    };
-    Some([quantile(0.025), quantile(0.975)])
-}

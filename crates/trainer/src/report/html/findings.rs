@@ -38,8 +38,9 @@ fn standing(view: &View<'_>, measure: &Measure) -> Option<String> {
     for (wanted, words) in [
         (Verdict::Better, "balgrad beats"),
         (Verdict::Worse, "balgrad loses to"),
-        (Verdict::NotResolved, "balgrad is not told apart from"),
-        (Verdict::NoInterval, "balgrad has no interval, only a p over seeds, against"),
+        (Verdict::Suggestive, "the difference is suggestive against"),
+        (Verdict::NotSignificant, "not significant against"),
+        (Verdict::NoInterval, "there is no interval against"),
     ] {
         let names = against(wanted);
         if !names.is_empty() {
@@ -76,7 +77,7 @@ fn class_of(pair: &[&Comparison]) -> &'static str {
     match (has(Verdict::Better), has(Verdict::Worse)) {
         (true, false) => Verdict::Better.class(),
         (false, true) => Verdict::Worse.class(),
-        _ => Verdict::Undefined.class(),
+        _ => Verdict::NotSignificant.class(),
     }
 }
 
@@ -95,8 +96,8 @@ pub(super) fn comparisons(view: &View<'_>) -> Markup {
                 h3 { "Comparisons with BalGrad: " (metric.title) }
                 p class="reading" {
                     "First method less second" @if metric.unit == Unit::Percent { ", in points" } ". Interval: "
-                    (first.draws) " draws of test groups. p: paired t over " (first.seeds)
-                    " seeds; Holm’s correction covers every condition and method of this data set and metric. "
+                    (first.draws) " draws of test groups and of " (first.seeds)
+                    " seeds, and p from the same draws; Holm’s correction covers every condition and method of this data set and metric. "
                     @if metric.better == Better::Lower { "Less is better." } @else { "Of a ΔGap, less is better." }
                 }
                 (table(view, metric, compared))
