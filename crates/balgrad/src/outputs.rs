@@ -91,9 +91,9 @@ impl Outputs {
         if self.leaves.is_some() || !self.taps.is_empty() {
             return Err(Error::Msg("outputs with leaves or taps cannot be gathered over ranks".into()));
         }
-        let one = |rows: &Tensor| gather_rows(communicator, rows, own);
-        let all = |rows: &Vec<Tensor>| rows.iter().map(one).collect::<Result<Vec<_>>>();
         let start = first_row(communicator, own)?;
+        let one = |rows: &Tensor| gather_from(communicator, rows, own, start);
+        let all = |rows: &Vec<Tensor>| rows.iter().map(one).collect::<Result<Vec<_>>>();
         let head = self.fused_head.clone().map(|head| {
             FusedHead::new(move |embeddings| {
                 let logits = head.logits(embeddings)?;
@@ -173,8 +173,12 @@ pub fn gather_rows(communicator: &dyn Communicator, rows: &Tensor, own: usize) -
     if communicator.size() == 1 {
         return Ok(rows.clone());
     }
-    let whole = communicator.gather(&rows.narrow(0, 0, own)?)?;
-    with_own(&whole, rows, own, first_row(communicator, own)?)
+    gather_from(communicator, rows, own, first_row(communicator, own)?)
+}
+
+/// The same, where this rank's rows are known to stand from `start` on.
+fn gather_from(communicator: &dyn Communicator, rows: &Tensor, own: usize, start: usize) -> Result<Tensor> {
+    with_own(&communicator.gather(&rows.narrow(0, 0, own)?)?, rows, own, start)
 }
 
 /// Where this rank's rows stand among all.
