@@ -4,6 +4,7 @@
 //! FOLDER holds a `manifest.jsonl` whose lines name an image, a text or a sound in `audio`, and a label or a number.
 
 mod audio;
+#[path = "../../../balgrad/tests/it/toy/half.rs"] // The method that docs/architecture.md prints.
 mod half;
 mod laplace;
 
