@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-use crate::{Modality, Source, Target, Task};
+use crate::{DataError, Modality, Source, Target, Task};
 
 /// The part of a data set that a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +127,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Why a sample's first part that cannot be decoded cannot; nothing if all can.
+    pub fn fault(&self, sample: &Sample) -> Option<DataError> {
+        let parts = self.modalities.iter().zip(&sample.parts);
+        parts.filter_map(|(modality, part)| (modality.check)(part.as_ref()?).err()).next()
+    }
+
     /// One sample from outside any folder, of which nothing is asked.
     pub fn of(sample: Sample, modalities: Vec<&'static Modality>) -> Self {
         Self {

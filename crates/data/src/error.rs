@@ -107,18 +107,5 @@ impl DataError {
 
 /// The candidate with the fewest edits from `word`.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
-    let distance = |candidate: &&str| {
-        let target: Vec<char> = candidate.chars().collect();
-        let mut row: Vec<usize> = (0..=target.len()).collect();
-        for (i, a) in word.chars().enumerate() {
-            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-            for (j, b) in target.iter().enumerate() {
-                let substituted = diagonal + usize::from(a != *b);
-                diagonal = row[j + 1];
-                row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-            }
-        }
-        row[target.len()]
-    };
-    candidates.min_by_key(distance).unwrap_or("")
+    candidates.min_by_key(|candidate| strsim::levenshtein(word, candidate)).unwrap_or("")
 }

@@ -1,11 +1,12 @@
 //! A data set written down as a manifest.
 
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::atomic::{AtomicFile, write_atomic};
 use crate::layouts::manifest::card_of;
 use crate::{DataError, Dataset, Source, Target};
 
@@ -64,14 +65,14 @@ pub fn write_manifest(dataset: &Dataset, out: &Path) -> Result<(), DataError> {
     for (path, source) in images {
         let (bytes, _) = source.bytes()?;
         let parent = path.parent().unwrap_or(&folder);
-        fs::create_dir_all(parent).and_then(|()| fs::write(&path, bytes)).map_err(refused(&path))?;
+        fs::create_dir_all(parent).and_then(|()| write_atomic(&path, &bytes)).map_err(refused(&path))?;
     }
     let card = card_of(out);
-    fs::write(&card, card_text(dataset)).map_err(refused(&card))?;
+    write_atomic(&card, card_text(dataset).as_bytes()).map_err(refused(&card))?;
     let write = || {
-        let mut file = BufWriter::new(fs::File::create(out)?);
+        let mut file = AtomicFile::create(out)?;
         lines.iter().try_for_each(|line| writeln!(file, "{line}"))?;
-        file.flush()
+        file.commit()
     };
     write().map_err(refused(out))
 }

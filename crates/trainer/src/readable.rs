@@ -118,9 +118,7 @@ impl Readable {
 
     /// Why a sample cannot be read.
     fn reason(&self, sample: &Sample) -> String {
-        let parts = self.dataset.modalities.iter().zip(&sample.parts);
-        let error = parts.filter_map(|(m, part)| (m.check)(part.as_ref()?).err()).next();
-        error.map_or_else(
+        self.dataset.fault(sample).map_or_else(
             || "it could not be read when it was first seen, and now can: start again".to_owned(),
             |e| e.to_string(),
         )

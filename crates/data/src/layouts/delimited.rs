@@ -17,7 +17,7 @@ const LINES: usize = 200;
 /// Reads a file, and notes what it is written in.
 pub(super) fn read(path: &Path, draft: &mut Draft<'_>) -> Result<Table, DataError> {
     let place = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
+    let bytes = crate::read_regular(path).map_err(|e| DataError::io(path, e))?;
     let (text, encoding) = decode(&bytes);
     if text.contains('\0') {
         return Err(DataError::invalid(place, "not a table: it holds bytes that no text has"));

@@ -108,16 +108,18 @@ fn name(value: &Value, classes: Option<&[String]>) -> Result<String, String> {
             let text = whole.map_or_else(|| number.to_string(), |n| n.to_string());
             match (classes, whole) {
                 (Some(classes), _) if classes.contains(&text) => Ok(text),
-                (Some(classes), Some(n)) => {
-                    usize::try_from(n).ok().and_then(|n| classes.get(n)).cloned().ok_or_else(|| {
-                        format!("label {n}, but the classes are 0 to {}", classes.len().saturating_sub(1))
-                    })
-                }
+                (Some(classes), Some(n)) => class_at(n.into(), classes),
                 _ => Ok(text),
             }
         }
         _ => Err("a label that is neither a name nor a number".to_owned()),
     }
+}
+
+/// The class of a number.
+pub(super) fn class_at(n: i128, classes: &[String]) -> Result<String, String> {
+    let name = usize::try_from(n).ok().and_then(|n| classes.get(n)).cloned();
+    name.ok_or_else(|| format!("label {n}, but the classes are 0 to {}", classes.len().saturating_sub(1)))
 }
 
 /// A number to predict, or several.

@@ -63,9 +63,7 @@ impl Check {
         if !self.fast {
             use rayon::prelude::*;
             let broken = |sample: &balgrad_data::Sample| {
-                let parts = data.modalities.iter().zip(&sample.parts);
-                let error = parts.filter_map(|(m, part)| (m.check)(part.as_ref()?).err()).next()?;
-                Some(Problem { place: sample.id.clone(), what: error.to_string() })
+                Some(Problem { place: sample.id.clone(), what: data.fault(sample)?.to_string() })
             };
             let broken: Vec<Problem> = data.samples.par_iter().filter_map(broken).collect();
             all_broken = !broken.is_empty() && broken.len() == data.samples.len();

@@ -4,6 +4,7 @@ use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 
+use crate::layouts::labels::class_at;
 use crate::layouts::{Answer, Part};
 
 const IMAGES: &[&str] = &["image", "img", "images", "picture", "photo", "image_bytes", "jpg", "png"];
@@ -183,14 +184,13 @@ fn class(field: &Field, names: Option<&[String]>) -> Result<String, String> {
     }
 }
 
-/// The class of a number.
+/// The class of a number, which is its own name where classes have none.
 pub(super) fn numbered(n: i128, names: Option<&[String]>) -> Result<String, String> {
-    let Some(names) = names else { return Ok(n.to_string()) };
-    let name = usize::try_from(n).ok().and_then(|n| names.get(n)).cloned();
-    name.ok_or_else(|| match n {
-        -1 => "no label: it is -1".to_owned(),
-        n => format!("label {n}, but the classes are 0 to {}", names.len() - 1),
-    })
+    match names {
+        None => Ok(n.to_string()),
+        Some(_) if n == -1 => Err("no label: it is -1".to_owned()),
+        Some(names) => class_at(n, names),
+    }
 }
 
 /// The names of a label column's classes, in the metadata that the hub's library writes.

@@ -54,13 +54,12 @@ fn walk(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<PathBuf>)
     Ok(())
 }
 
-/// The split that a word names, as hubs know them.
+/// The split that a word names; hubs know some words more.
 pub(super) fn split_named(word: &str) -> Option<Split> {
-    Some(match word.to_lowercase().as_str() {
-        "train" | "training" => Split::Train,
-        "validation" | "valid" | "val" | "dev" => Split::Val,
-        "test" | "testing" | "eval" | "evaluation" => Split::Test,
-        _ => return None,
+    Split::named(word).or_else(|| match word.to_lowercase().as_str() {
+        "training" => Some(Split::Train),
+        "testing" | "eval" | "evaluation" => Some(Split::Test),
+        _ => None,
     })
 }
 
