@@ -93,15 +93,8 @@ impl ConflictCounts {
 /// # Errors
 /// When the disk is full or the folder cannot be written; the old file is then untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        std::fs::write(&temporary, bytes)?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        anyhow::Error::new(e).context(format!("cannot write {}; what was there before is untouched", path.display()))
-    })
+    balgrad_data::atomic::write_atomic(path, bytes)
+        .with_context(|| format!("cannot write {}; what was there before is untouched", path.display()))
 }
 
 /// Writes tensors and progress to `path`.
