@@ -16,10 +16,11 @@ use crate::Usage;
 use crate::arms;
 use crate::registry::registry;
 
+pub use balgrad_data::{OnBadSample, OnMissingFile};
 pub(crate) use keys::find_key;
 pub use keys::{KEYS, Key, range};
 pub use sections::{Data, Encoders, Evaluation, Model, Optimization, Output, Sections, Training};
-pub use words::{ClassWeights, Device, Freeze, OnBadSample, OnMissingFile, OnNan, Optimizer, Plot, Projector};
+pub use words::{ClassWeights, Device, Freeze, OnNan, Optimizer, Plot, Projector, Words};
 
 /// A resolved configuration: every key has a value that was checked.
 #[derive(Debug, Clone)]

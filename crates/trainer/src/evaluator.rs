@@ -1,12 +1,13 @@
 //! What a model predicts for a split, and the scores of it.
 
 use anyhow::{Context, Result, bail};
-use balgrad::Prediction;
+use balgrad::{Entry, Prediction};
 use balgrad_data::{Sample, Task};
 use balgrad_encoders::{Reader, TwoTower};
 use candle_core::{DType, Device, Tensor};
 
 use crate::metrics::{Metrics, Score, Scored, Truth, argmax, compute};
+use crate::model_spec::ModelSpec;
 use crate::record::View;
 use crate::split_data::SplitData;
 use crate::targets::{Batch, Scaling, TargetEntry};
@@ -39,6 +40,26 @@ pub(crate) struct Evaluator<'a> {
     pub class_weights: Option<Tensor>,
     /// Where to compute.
     pub device: &'a Device,
+}
+
+impl<'a> Evaluator<'a> {
+    /// A model's, as its method predicts; losses have no class weights.
+    ///
+    /// # Errors
+    /// A target that does not suit the task.
+    pub(crate) fn new(model: &'a TwoTower, spec: &'a ModelSpec, method: &Entry, device: &'a Device) -> Result<Self> {
+        Ok(Self {
+            model,
+            task: spec.task,
+            outputs: spec.classes.len(),
+            target: spec.target()?,
+            scaling: &spec.scaling,
+            prediction: method.prediction,
+            trains_heads: method.trains_heads,
+            class_weights: None,
+            device,
+        })
+    }
 }
 
 /// Predictions `[samples][n]`: probabilities of `n` classes, or `n` numbers in their own units.

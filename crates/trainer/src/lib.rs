@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod arms;
+mod by_name;
 mod channel;
 pub mod checkpoint;
 mod commands;

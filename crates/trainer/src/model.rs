@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::channel::Channel;
-use crate::config;
+use crate::config::{self, Words};
 use crate::environment::device;
 use crate::evaluator::Evaluator;
 use crate::metrics::{argmax, decide};
@@ -135,17 +135,7 @@ impl Model {
     fn evaluator(&self) -> Result<Evaluator<'_>> {
         let modalities: Vec<&str> = self.channels.iter().map(|channel| channel.modality().name).collect();
         let method = registry().method_on(&self.spec.method, &modalities)?;
-        Ok(Evaluator {
-            model: &self.model,
-            task: self.spec.task,
-            outputs: self.spec.classes.len(),
-            target: self.spec.target()?,
-            scaling: &self.spec.scaling,
-            prediction: method.prediction,
-            trains_heads: method.trains_heads,
-            class_weights: None,
-            device: &self.device,
-        })
+        Evaluator::new(&self.model, &self.spec, &method, &self.device)
     }
 
     fn decide(&self, probs: &[f32]) -> (Vec<String>, f32) {

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use balgrad_data::{Columns, DataError, Dataset, Impairment, ReadOptions, Split, Task, open};
+use balgrad_data::{Columns, DataError, Dataset, Impairment, OnBadSample, ReadOptions, Split, Task, open};
 use balgrad_encoders::{HeadForm, Parameters, TwoTower, View, hub_dataset};
 use candle_core::{Device, Tensor};
 
 use crate::Usage;
 use crate::channel::Channel;
-use crate::config::{ClassWeights, Config, Data, OnBadSample, OnMissingFile, Plot, Projector};
+use crate::config::{ClassWeights, Config, Data, Plot, Projector};
 use crate::environment::{cache_folder, device, hub};
 use crate::evaluator::Evaluator;
 use crate::model_spec::{Form, ModelSpec, build};
@@ -49,15 +49,8 @@ fn unread(error: DataError) -> anyhow::Error {
 fn read_options(config: &Config) -> ReadOptions {
     ReadOptions {
         layout: config.data.layout.clone(),
-        on_bad_sample: match config.data.on_bad_sample {
-            OnBadSample::Fail => balgrad_data::OnBadSample::Fail,
-            OnBadSample::Skip => balgrad_data::OnBadSample::Skip,
-        },
-        on_missing_file: match config.data.on_missing_file {
-            OnMissingFile::Skip => balgrad_data::OnMissingFile::Skip,
-            OnMissingFile::Missing => balgrad_data::OnMissingFile::Missing,
-            OnMissingFile::Fail => balgrad_data::OnMissingFile::Fail,
-        },
+        on_bad_sample: config.data.on_bad_sample,
+        on_missing_file: config.data.on_missing_file,
         columns: columns(&config.data),
         split_seed: config.data.split_seed,
         unpacked: Some(cache_folder().with_file_name("unpacked")),
@@ -225,17 +218,7 @@ impl Session {
     /// A target that does not suit the task.
     pub(crate) fn evaluator(&self, config: &Config) -> Result<Evaluator<'_>> {
         let method = config.method_on(&self.modalities())?;
-        Ok(Evaluator {
-            model: &self.model,
-            task: self.spec.task,
-            outputs: self.spec.classes.len(),
-            target: self.spec.target()?,
-            scaling: &self.spec.scaling,
-            prediction: method.prediction,
-            trains_heads: method.trains_heads,
-            class_weights: None,
-            device: &self.device,
-        })
+        Evaluator::new(&self.model, &self.spec, &method, &self.device)
     }
 
     /// Weights of the classes in the losses, from their counts in the training split.

@@ -6,7 +6,8 @@ use balgrad::{Kind, Value};
 
 use super::field::Field;
 use super::sections::Sections;
-use super::words::{ClassWeights, Device, OnBadSample, OnMissingFile, OnNan, Plot, Projector};
+use super::words::{ClassWeights, Device, OnNan, Plot, Projector, Words};
+use balgrad_data::{OnBadSample, OnMissingFile};
 
 /// One row of the table.
 pub struct Key {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use balgrad_data::{OnBadSample, OnMissingFile};
 use balgrad_nn::Decay;
 
-use super::words::{ClassWeights, Device, Freeze, OnBadSample, OnMissingFile, OnNan, Optimizer, Plot, Projector};
+use super::words::{ClassWeights, Device, Freeze, OnNan, Optimizer, Plot, Projector};
 
 /// Which data, and how it is read.
 #[derive(Debug, Clone, PartialEq, Default)]

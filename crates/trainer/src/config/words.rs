@@ -1,28 +1,34 @@
 //! Settings that take one of a few words, as enums: the words in the table, in errors and in files are read off them.
 
 use balgrad::Value;
+use balgrad_data::{OnBadSample, OnMissingFile};
 use balgrad_nn::{Decay, OptimizerEntry};
 
 use super::field::Field;
 
-/// Defines an enum whose variants are words of a config file.
-macro_rules! words {
-    ($($(#[$of_enum:meta])* $name:ident { $($(#[$of_variant:meta])* $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$of_enum])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        pub enum $name { $($(#[$of_variant])* $variant,)+ }
+/// Values that have one word each.
+pub trait Words: Copy + 'static {
+    /// Every word, in the order of the variants.
+    const WORDS: &'static [&'static str];
 
-        impl $name {
-            /// Every word, in the order of the variants.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
+    /// The word of this variant.
+    fn word(self) -> &'static str;
 
-            /// The word of this variant.
-            pub fn word(self) -> &'static str {
+    /// The variant of a word.
+    fn parse(word: &str) -> Option<Self>;
+}
+
+/// Gives the variants of an enum their words, by which it is a field of a config.
+macro_rules! spelt {
+    ($name:ident { $($variant:ident = $word:literal,)+ }) => {
+        impl Words for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+
+            fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The variant of a word.
-            pub fn parse(word: &str) -> Option<Self> {
+            fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
         }
@@ -34,12 +40,26 @@ macro_rules! words {
 
             fn set(&mut self, value: &Value) -> Result<(), String> {
                 let word = value.to_string();
-                *self = Self::parse(&word).ok_or_else(|| format!("one of {}", Self::WORDS.join(", ")))?;
+                *self = <Self as Words>::parse(&word).ok_or_else(|| format!("one of {}", Self::WORDS.join(", ")))?;
                 Ok(())
             }
         }
+    };
+}
+
+/// Defines an enum whose variants are words of a config file.
+macro_rules! words {
+    ($($(#[$of_enum:meta])* $name:ident { $($(#[$of_variant:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$of_enum])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum $name { $($(#[$of_variant])* $variant,)+ }
+
+        spelt! { $name { $($variant = $word,)+ } }
     )+};
 }
+
+spelt! { OnBadSample { Skip = "skip", Fail = "fail", } }
+spelt! { OnMissingFile { Skip = "skip", Missing = "missing", Fail = "fail", } }
 
 words! {
     /// Where to compute.
@@ -53,26 +73,6 @@ words! {
         Cuda = "cuda",
         /// The first Metal device.
         Metal = "metal",
-    }
-
-    /// What to do with a sample that cannot be read.
-    OnBadSample {
-        /// Go on without it.
-        #[default]
-        Skip = "skip",
-        /// Stop.
-        Fail = "fail",
-    }
-
-    /// What to do with a sample that names a file which does not exist.
-    OnMissingFile {
-        /// Go on without the sample.
-        #[default]
-        Skip = "skip",
-        /// Its modality is missing.
-        Missing = "missing",
-        /// Stop.
-        Fail = "fail",
     }
 
     /// What to do with a step whose loss is not finite.
