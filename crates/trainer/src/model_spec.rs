@@ -95,7 +95,7 @@ impl ModelSpec {
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
-        parameters.save(&folder.join("model.safetensors"))?;
+        write_atomic(&folder.join("model.safetensors"), &parameters.to_safetensors()?)?;
         write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
     }
 
