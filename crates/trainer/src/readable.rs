@@ -81,10 +81,10 @@ impl Readable {
                 bail!("sample `{}`: {}; use --on-bad-sample skip to go on without it", sample.id, self.reason(sample));
             }
             if count == NAMED {
-                eprintln!("balgrad: and {} more, which `balgrad check` names", bad.len() - NAMED);
+                say!("balgrad: and {} more, which `balgrad check` names", bad.len() - NAMED);
                 break;
             }
-            eprintln!("balgrad: skipped sample `{}`: {}", sample.id, self.reason(sample));
+            say!("balgrad: skipped sample `{}`: {}", sample.id, self.reason(sample));
         }
         Ok(Arc::clone(known.get_or_init(|| places.into())))
     }
