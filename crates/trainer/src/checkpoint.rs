@@ -117,7 +117,7 @@ pub fn save(path: &Path, tensors: HashMap<String, Tensor>, state: &State, progre
     // The one before stays: should this one be damaged, there is a way back.
     match std::fs::rename(path, previous(path)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(refused(error, format!("cannot rename {}", path.display())));
+            Err(refused(error, format!("cannot rename {}", path.display())))
         }
         _ => write_atomic(path, &bytes),
     }

@@ -351,7 +351,7 @@ impl Run<'_> {
         let seen = evaluator.predict(training.val);
         let probes = self.balancer.probes(self.progress.epoch + 1);
         let seen = seen.and_then(|seen| Ok((seen, probes.then(|| probe(training)).transpose()?)));
-        if seen.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+        if seen.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
             self.save()?;
         }
         let (predictions, probed) = seen?;
