@@ -11,7 +11,7 @@ use world::{World, code, json, stderr};
 const LONG: &[&str] = &["--set", "epochs=60"];
 
 /// What the log holds when such a run is stopped.
-const FAR: &str = "\"epoch\":2,\"kind\":\"step\"";
+const FAR: &str = "\"epoch\":2,\"losses\"";
 
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
