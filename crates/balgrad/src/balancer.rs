@@ -199,6 +199,7 @@ impl Balancer {
         if let Some(mix) = &self.kept {
             state.insert("balancer.kept".into(), mix.coefficients.concat());
             state.insert("balancer.kept_scale".into(), mix.step_scale.clone());
+            state.extend(mix.shares.clone().map(|shares| ("balancer.kept_shares".into(), shares)));
         }
         state
     }
@@ -222,6 +223,7 @@ impl Balancer {
                 let mut mix = Mix::uniform(&self.infos, &[]);
                 mix.coefficients = flat.chunks((flat.len() / blocks).max(1)).map(<[f64]>::to_vec).collect();
                 mix.step_scale.clone_from(scale);
+                mix.shares = state.get("balancer.kept_shares").cloned();
                 Some(mix)
             }
             _ => None,

@@ -30,7 +30,7 @@ impl AtomicFile {
         let mut temporary = name.to_owned();
         temporary.push(format!("{MARK}{}-{}-{random:016x}", host(), std::process::id()));
         let temporary = path.with_file_name(temporary);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
         // Held until the file is closed, however this process ends; where there are no locks, the process's number has to do.
         let _ = file.try_lock();
         Ok(Self { path: path.to_owned(), temporary, file: Some(BufWriter::new(file)) })
@@ -52,6 +52,14 @@ impl AtomicFile {
         placed?;
         sync_folder(&self.path);
         Ok(())
+    }
+
+    /// The file as it stands under its temporary name.
+    ///
+    /// # Errors
+    /// None before [`commit`](Self::commit).
+    pub fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().map(BufWriter::get_ref).ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
     fn open(&mut self) -> io::Result<&mut BufWriter<File>> {

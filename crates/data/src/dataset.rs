@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-use crate::{DataError, Modality, Source, Target, Task};
+use crate::{DataError, Modality, Source, Target, Task, read_regular};
 
 /// The part of a data set that a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -126,6 +126,9 @@ pub struct Dataset {
     pub metric: Option<String>,
 }
 
+/// Bytes of files that are read for a fingerprint.
+const READ_FOR_FINGERPRINT: u64 = 64 << 20;
+
 impl Dataset {
     /// Why a sample's first part that cannot be decoded cannot; nothing if all can.
     pub fn fault(&self, sample: &Sample) -> Option<DataError> {
@@ -155,10 +158,11 @@ impl Dataset {
         (0..self.samples.len()).filter(|&i| self.samples[i].split == split).collect()
     }
 
-    /// `sha256:` and the hash of ids, texts, targets, splits, groups, and each file's name with its size and time of
-    /// change (bytes in memory: their content). Reading no file, it is fast for 100,000 samples; a file that is
-    /// rewritten in place changes it, a folder that is copied with its times kept does not.
+    /// The hash of ids, texts, targets, splits, groups and files. Files of less than 64 MiB together go in by their content, after
+    /// `sha256:`; larger ones by name, size and time of change, after `size-and-time:`, so that 100,000 files are not read: a file
+    /// that is replaced by one of the same size and time then goes unnoticed.
     pub fn fingerprint(&self) -> String {
+        let read = self.is_small();
         let mut hash = Sha256::new();
         let mut part = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
@@ -183,11 +187,30 @@ impl Dataset {
                         part(&offset.to_le_bytes());
                         part(&len.to_le_bytes());
                     }
-                    Some(Source::File(path)) => part(stamp(path).as_bytes()),
+                    Some(Source::File(path)) => match read.then(|| read_regular(path)) {
+                        Some(Ok(bytes)) => part(&bytes),
+                        _ => part(stamp(path).as_bytes()),
+                    },
                 }
             }
         }
-        format!("sha256:{}", hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>())
+        let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        format!("{}:{digest}", if read { "sha256" } else { "size-and-time" })
+    }
+
+    /// Whether the samples' own files are small enough to be read for a fingerprint, and none is packed with others.
+    fn is_small(&self) -> bool {
+        let mut left = READ_FOR_FINGERPRINT;
+        self.samples.iter().flat_map(|sample| &sample.parts).flatten().all(|source| match source {
+            Source::File(path) => {
+                let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+                left.checked_sub(size).is_some_and(|rest| {
+                    left = rest;
+                    true
+                })
+            }
+            source => !matches!(source, Source::Packed { .. }),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
-//! Checkpoints: one safetensors file, written beside its place and renamed onto it, enough for a bit-exact resume.
+//! Checkpoints: one safetensors file with a checksum, and the one before it, enough for a bit-exact resume.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use balgrad::State;
@@ -9,6 +10,10 @@ use candle_core::safetensors::Load;
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::record::sums::hex;
+use crate::storage::{refused, write_atomic};
 
 /// Where in the run a checkpoint stands, and what of it is not a tensor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,12 @@ pub struct Progress {
     pub loss_count: f64,
     /// Bytes of metrics.jsonl that belong to the run so far.
     pub metrics_bytes: u64,
+    /// Their SHA-256.
+    pub metrics_sha256: String,
+    /// Bytes of the event file that belong to the run so far.
+    pub events_bytes: u64,
+    /// Fingerprint of the data that the run learns from.
+    pub data: String,
     /// Seconds of work so far.
     pub seconds: f64,
     /// Steps skipped because their loss was not finite.
@@ -88,15 +99,6 @@ impl ConflictCounts {
     }
 }
 
-/// Writes `bytes` to `path` so that a crash leaves the old file or the new one, never half of either.
-///
-/// # Errors
-/// When the disk is full or the folder cannot be written; the old file is then untouched.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    balgrad_data::atomic::write_atomic(path, bytes)
-        .with_context(|| format!("cannot write {}; what was there before is untouched", path.display()))
-}
-
 /// Writes tensors and progress to `path`.
 ///
 /// # Errors
@@ -107,9 +109,35 @@ pub fn save(path: &Path, tensors: HashMap<String, Tensor>, state: &State, progre
         let tensor = Tensor::from_vec(values.clone(), values.len(), &Device::Cpu)?;
         all.insert(format!("state.{name}"), tensor);
     }
-    let header = HashMap::from([("progress".to_owned(), serde_json::to_string(progress)?)]);
-    let bytes = safetensors::serialize(&all, Some(header))?;
-    write_atomic(path, &bytes)
+    let header = [("progress".to_owned(), serde_json::to_string(progress)?), ("sha256".to_owned(), BLANK.to_owned())];
+    let mut bytes = safetensors::serialize(&all, Some(HashMap::from(header)))?;
+    let place = seal_of(&bytes).context("the header of a checkpoint has no room for its checksum")?;
+    let sum = hex(&Sha256::digest(&bytes));
+    bytes[place].copy_from_slice(sum.as_bytes());
+    // The one before stays: should this one be damaged, there is a way back.
+    match std::fs::rename(path, previous(path)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(refused(error, format!("cannot rename {}", path.display())))
+        }
+        _ => write_atomic(path, &bytes),
+    }
+}
+
+/// Where the checkpoint before the last stands.
+pub fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous.safetensors")
+}
+
+/// What stands for the checksum while it is computed.
+const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Where in a checkpoint its checksum stands: in the header, which quotes every quote inside of a value.
+fn seal_of(bytes: &[u8]) -> Option<Range<usize>> {
+    const NAME: &[u8] = b"\"sha256\":\"";
+    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let header = bytes.get(8..length.checked_add(8)?)?;
+    let start = 8 + header.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    bytes.get(start..start + BLANK.len()).map(|_| start..start + BLANK.len())
 }
 
 /// A checkpoint's tensors by name, the method's state, and where the run stood.
@@ -125,10 +153,18 @@ pub struct Loaded {
 /// Reads a checkpoint.
 ///
 /// # Errors
-/// When the file is missing, cut short or not a checkpoint.
+/// When the file is missing, damaged or not a checkpoint.
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
     let place = || format!("the checkpoint {}", path.display());
-    let bytes = std::fs::read(path).with_context(place)?;
+    let mut bytes = std::fs::read(path).with_context(place)?;
+    let Some(seal) = seal_of(&bytes) else {
+        bail!("{} is damaged, or of another version: it has no checksum", place())
+    };
+    let sum = bytes[seal.clone()].to_vec();
+    bytes[seal].copy_from_slice(BLANK.as_bytes());
+    if hex(&Sha256::digest(&bytes)).as_bytes() != sum {
+        bail!("{} is damaged: its checksum is not that of its content", place());
+    }
     let (_, header) = SafeTensors::read_metadata(&bytes).with_context(place)?;
     let Some(progress) = header.metadata().as_ref().and_then(|m| m.get("progress")) else {
         bail!("{} has no progress in it: it was not written by a run", place());
@@ -143,4 +179,39 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
         }
     }
     Ok(Loaded { tensors, state, progress })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let progress = Progress { data: "\"sha256\":\"".to_owned() + BLANK, ..Progress::default() };
+        let tensors = || HashMap::from([("model.a".to_owned(), Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap())]);
+        save(&path, tensors(), &State::new(), &progress).unwrap();
+        assert_eq!(load(&path, &Device::Cpu).unwrap().progress, progress);
+        let good = std::fs::read(&path).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bad).unwrap();
+            assert!(load(&path, &Device::Cpu).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_checkpoint_before_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        for step in 0..3 {
+            let progress = Progress { step, ..Progress::default() };
+            save(&path, HashMap::new(), &State::new(), &progress).unwrap();
+        }
+        let steps = [path.clone(), previous(&path)].map(|path| load(&path, &Device::Cpu).unwrap().progress.step);
+        assert_eq!((steps, std::fs::read_dir(folder.path()).unwrap().count()), ([2, 1], 2));
+    }
 }

@@ -90,7 +90,9 @@ impl Program {
             Command::Fusions(c) => c.fusions(),
             Command::Keys(c) => c.keys(),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "balgrad", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "balgrad", &mut script);
+                std::io::Write::write_all(&mut std::io::stdout(), &script)?;
                 Ok(ExitCode::SUCCESS)
             }
         }

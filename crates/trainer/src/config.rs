@@ -129,6 +129,22 @@ impl Config {
         all
     }
 
+    /// What would make another run of it than of `other`: each setting that differs, with both values.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let all = |config: &Self| {
+            let mut all = config.values();
+            all.retain(|name, _| !matches!(name.as_str(), "checkpoint_seconds" | "workers"));
+            all.insert("method".to_owned(), Value::Word(config.method.name.to_owned()));
+            all.extend(config.method_settings.iter().map(|(name, v)| (format!("method.{name}"), v.clone())));
+            all
+        };
+        let (ours, theirs) = (all(self), all(other));
+        let names: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        let text = |values: &BTreeMap<String, Value>, name| values.get(name).map_or_else(String::new, Value::to_string);
+        let pairs = names.into_iter().map(|name| (name, text(&ours, name), text(&theirs, name)));
+        pairs.filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("`{name}` is `{a}` and was `{b}`")).collect()
+    }
+
     /// The resolved configuration as a file that repeats the run.
     pub fn to_toml(&self) -> String {
         let mut root = toml::Table::new();

@@ -11,7 +11,8 @@ use crate::config;
 /// Where features are kept: `BALGRAD_CACHE`, else the user's cache folder.
 pub(crate) fn cache_folder() -> PathBuf {
     let named = std::env::var_os("BALGRAD_CACHE").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let home =
+        || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".cache"));
     let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     named.unwrap_or_else(|| user().unwrap_or_else(std::env::temp_dir).join("balgrad")).join("features")
 }

@@ -6,6 +6,7 @@ use balgrad_data::{Sample, Task};
 use balgrad_encoders::{Reader, TwoTower};
 use candle_core::{DType, Device, Tensor};
 
+use crate::interrupt;
 use crate::metrics::{Metrics, Score, Scored, Truth, argmax, compute};
 use crate::model_spec::ModelSpec;
 use crate::record::View;
@@ -110,6 +111,7 @@ impl Evaluator<'_> {
             view_losses: vec![Some(0.0); modalities],
         };
         data.feed_all(batch(data), &readers(self.model), self.device, |picked, inputs| {
+            interrupt::check()?;
             let samples: Vec<&Sample> = picked.iter().map(|&i| data.sample(i)).collect();
             let truth = self.truth(&samples)?;
             let fraction = picked.len() as f64 / data.len() as f64;

@@ -4,27 +4,41 @@
 //! TFRecord framing. Five fields are all that scalars need, so they are written by hand.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// An event file under construction.
-pub(crate) struct Events(BufWriter<File>);
+pub(crate) struct Events {
+    file: BufWriter<File>,
+    bytes: u64,
+}
 
 impl Events {
-    /// Opens an event file, appending where it exists: readers take the records in order.
+    /// Begins an event file, in place of one that stands there.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn append(path: &Path) -> io::Result<Self> {
-        let new = !path.exists();
-        let file = File::options().create(true).append(true).open(path)?;
-        let mut events = Self(BufWriter::new(file));
-        if new {
-            let mut version = Vec::new();
-            field_bytes(&mut version, 3, b"brain.Event:2");
-            events.record(&version)?;
-        }
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut events = Self { file: BufWriter::new(File::create(path)?), bytes: 0 };
+        let mut version = Vec::new();
+        field_bytes(&mut version, 3, b"brain.Event:2");
+        events.record(&version)?;
         Ok(events)
+    }
+
+    /// Goes on after the first `bytes` of an event file, whatever follows cut off: a reader stops at half a record. None where the
+    /// file is shorter.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn resume(path: &Path, bytes: u64) -> io::Result<Option<Self>> {
+        if bytes == 0 || std::fs::metadata(path).map_or(0, |found| found.len()) < bytes {
+            return Ok(None);
+        }
+        let mut file = File::options().write(true).open(path)?;
+        file.set_len(bytes)?;
+        file.seek(SeekFrom::Start(bytes))?;
+        Ok(Some(Self { file: BufWriter::new(file), bytes }))
     }
 
     /// Writes scalars of one step; `seconds` is the wall time since the epoch.
@@ -53,15 +67,27 @@ impl Events {
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
+    }
+
+    /// Hands everything to the disk, and returns how many bytes there are.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn sync(&mut self) -> io::Result<u64> {
+        self.flush()?;
+        self.file.get_ref().sync_data()?;
+        Ok(self.bytes)
     }
 
     fn record(&mut self, data: &[u8]) -> io::Result<()> {
         let length = (data.len() as u64).to_le_bytes();
-        self.0.write_all(&length)?;
-        self.0.write_all(&masked_crc(&length).to_le_bytes())?;
-        self.0.write_all(data)?;
-        self.0.write_all(&masked_crc(data).to_le_bytes())
+        self.file.write_all(&length)?;
+        self.file.write_all(&masked_crc(&length).to_le_bytes())?;
+        self.file.write_all(data)?;
+        self.file.write_all(&masked_crc(data).to_le_bytes())?;
+        self.bytes += data.len() as u64 + 16;
+        Ok(())
     }
 }
 

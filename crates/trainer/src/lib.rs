@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+#[macro_use]
+mod output;
 
 pub mod arms;
 mod by_name;
@@ -23,6 +27,7 @@ pub mod run;
 mod session;
 mod split_data;
 pub mod statistics;
+mod storage;
 mod targets;
 mod training;
 

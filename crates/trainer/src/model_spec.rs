@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Usage;
 use crate::channel::{Channel, ChannelSpec};
-use crate::checkpoint::write_atomic;
+use crate::record::sums;
 use crate::registry::registry;
+use crate::storage::write_atomic;
 use crate::targets::{Scaling, TargetEntry, target_of};
 
 /// The version of the file's form.
@@ -81,6 +82,9 @@ impl ModelSpec {
         let path = folder.join("model.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{} holds no finished model (no model.json)", folder.display()))?;
+        for name in ["model.json", "model.safetensors"] {
+            sums::verify(folder, name).with_context(|| folder.display().to_string())?;
+        }
         let place = || path.display().to_string();
         let Version { schema } = serde_json::from_str(&text).with_context(place)?;
         if schema != SCHEMA {
@@ -95,7 +99,7 @@ impl ModelSpec {
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
-        parameters.save(&folder.join("model.safetensors"))?;
+        write_atomic(&folder.join("model.safetensors"), &parameters.to_safetensors()?)?;
         write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
     }
 

@@ -31,7 +31,7 @@ pub fn main(registry: Registry) -> ExitCode {
         // Whoever reads our output has gone: that is no failure of ours.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("balgrad: {error:#}");
+            say!("balgrad: {error:#}");
             ExitCode::from(exit_code(&error))
         }
     }

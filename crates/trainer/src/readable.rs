@@ -1,9 +1,10 @@
 //! A data set with what is known of its files: which samples can be read, found out once and for every condition.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, bail};
-use balgrad_data::{Dataset, Modality, Sample, Source, Split};
+use balgrad_data::{DataError, Dataset, Modality, Sample, Source, Split};
 use balgrad_encoders::{CacheKey, FeatureCache, FeatureWriter, View};
 use rayon::prelude::*;
 
@@ -81,10 +82,10 @@ impl Readable {
                 bail!("sample `{}`: {}; use --on-bad-sample skip to go on without it", sample.id, self.reason(sample));
             }
             if count == NAMED {
-                eprintln!("balgrad: and {} more, which `balgrad check` names", bad.len() - NAMED);
+                say!("balgrad: and {} more, which `balgrad check` names", bad.len() - NAMED);
                 break;
             }
-            eprintln!("balgrad: skipped sample `{}`: {}", sample.id, self.reason(sample));
+            say!("balgrad: skipped sample `{}`: {}", sample.id, self.reason(sample));
         }
         Ok(Arc::clone(known.get_or_init(|| places.into())))
     }
@@ -103,17 +104,30 @@ impl Readable {
             dataset: &self.fingerprint,
             condition: split.name(),
         };
-        let decodes =
-            |&row: &usize| f32::from(u8::from(part(row).is_none_or(|source| (modality.check)(source).is_ok())));
+        // A file that could not be read may be readable tomorrow: such an answer is not kept.
+        let (unread, mut found) = (AtomicBool::new(false), Vec::with_capacity(rows.len()));
+        let decodes = |&row: &usize| {
+            let checked = part(row).map_or(Ok(()), |source| (modality.check)(source).map(drop));
+            unread.fetch_or(matches!(checked, Err(DataError::Io { .. })), Ordering::Relaxed);
+            f32::from(u8::from(checked.is_ok()))
+        };
         let build = |writer: &mut FeatureWriter| -> Result<()> {
+            found.clear();
             for some in rows.chunks(CHUNK) {
-                writer.append(&some.par_iter().map(decodes).collect::<Vec<f32>>())?;
+                found.extend(some.par_iter().map(decodes).collect::<Vec<f32>>());
                 crate::interrupt::check()?;
             }
-            Ok(())
+            if unread.load(Ordering::Relaxed) {
+                bail!("a file could not be read");
+            }
+            Ok(writer.append(&found)?)
         };
-        let table = FeatureCache::new(cache_folder()).get_or_build(&key, (rows.len(), 1), build)?;
-        Ok(table.values().iter().map(|decodes| *decodes == 1.0).collect())
+        let table = FeatureCache::new(cache_folder()).get_or_build(&key, (rows.len(), 1), build);
+        let flags = |values: &[f32]| values.iter().map(|decodes| *decodes == 1.0).collect();
+        match table {
+            Err(_) if unread.load(Ordering::Relaxed) => Ok(flags(&found)),
+            table => Ok(flags(table?.values())),
+        }
     }
 
     /// Why a sample cannot be read.

@@ -5,8 +5,9 @@
 
 mod condition;
 mod error;
-mod log;
+pub(crate) mod log;
 mod measure;
+pub(crate) mod sums;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -22,8 +23,8 @@ pub use error::RecordError;
 pub use log::{Epoch, Log, Step, Validation};
 pub use measure::{Impairment, Measure};
 
-use crate::checkpoint::write_atomic;
 use crate::metrics::{Metrics, Score, Task};
+use crate::storage::write_atomic;
 
 /// The schemas that are read; the last is the one that is written.
 pub const SCHEMAS: RangeInclusive<u64> = 1..=2;
@@ -210,7 +211,11 @@ impl RunRecord {
     /// A folder without one, or one that is damaged, foreign or of a later version.
     pub fn read(folder: &Path) -> Result<Self, RecordError> {
         match std::fs::read_to_string(folder.join(FILE)) {
-            Ok(text) => Self::parse(&text),
+            Ok(text) => {
+                let record = Self::parse(&text)?;
+                [FILE, log::FILE].into_iter().try_for_each(|name| sums::verify(folder, name))?;
+                Ok(record)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(RecordError::Unfinished),
             Err(e) => Err(RecordError::Unreadable(e)),
         }
@@ -235,7 +240,21 @@ impl RunRecord {
     /// # Errors
     /// When the disk is full or the folder cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        write_atomic(&folder.join(FILE), format!("{}\n", serde_json::to_string_pretty(self)?).as_bytes())
+        write_atomic(&folder.join(FILE), self.to_text()?.as_bytes())
+    }
+
+    /// Finishes a run: writes the checksums of all that stands in its folder, and then the record, whose presence says that the
+    /// run is done.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub(crate) fn seal(&self, folder: &Path) -> Result<()> {
+        sums::write(folder, (FILE, self.to_text()?.as_bytes()))?;
+        self.write(folder)
+    }
+
+    fn to_text(&self) -> Result<String> {
+        Ok(format!("{}\n", serde_json::to_string_pretty(self)?))
     }
 
     /// Names of the modalities.

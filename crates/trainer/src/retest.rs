@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use balgrad_data::Split;
 use serde::Serialize;
 
@@ -57,6 +57,7 @@ pub(crate) fn retest(folder: &Path, request: &Request) -> Result<Retested> {
     if let Some(seed) = request.seed {
         sets.push(("seed".to_owned(), balgrad::Value::Count(seed)));
     }
+    crate::record::sums::verify(folder, "config.toml").with_context(|| folder.display().to_string())?;
     let config = Config::load(&[folder.join("config.toml")], &sets)?;
     let session = Session::resume(&config, folder)?;
     let modalities = session.modalities();

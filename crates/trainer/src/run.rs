@@ -4,20 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use balgrad::{Alone, Communicator};
 use balgrad_data::Split;
+use balgrad_data::atomic::remove_leftovers;
 
+mod lock;
 mod results;
+
+use lock::RunLock;
 
 pub(crate) use results::{Tested, headline, missing_ratios};
 
 use crate::Usage;
-use crate::checkpoint::write_atomic;
 use crate::config::Config;
 use crate::evaluator::Evaluator;
-use crate::record::{RecordError, RunRecord};
+use crate::record::{RecordError, RunRecord, sums};
 use crate::session::Session;
+use crate::storage::{create_folder, write_atomic};
 use crate::training::{Training, Watcher};
 
 /// Where a run goes.
@@ -45,13 +49,11 @@ impl Options {
 pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> Result<RunRecord> {
     let started = Instant::now();
     let folder = options.folder.as_path();
-    if occupied(folder) && !options.resume {
-        let folder = folder.display();
-        return Err(Usage(format!("{folder} exists: choose another --out, or continue it with --resume")).into());
-    }
-    if let Some(record) = finished(folder)? {
+    if let Some(record) = standing(config, options)? {
         return Ok(record);
     }
+    // A folder that does not stand yet is made when the data has turned out to be usable.
+    let mut lock = if folder.exists() { Some(RunLock::take(folder)?) } else { None };
     let session = Session::new(config)?;
     watcher.data(session.dataset());
     let (train, val) = (session.training_split()?, session.split(Split::Val, None)?);
@@ -59,7 +61,19 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         session.need(split, data)?;
     }
     session.release_encoders();
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if lock.is_none() {
+        create_folder(folder)?;
+        lock = Some(RunLock::take(folder)?);
+    }
+    // Another process may have written the folder meanwhile.
+    if let Some(record) = standing(config, options)? {
+        return Ok(record);
+    }
+    for place in [folder.to_owned(), folder.join("checkpoint"), folder.join("predictions")] {
+        remove_leftovers(&place);
+    }
+    // Those of a run that was stopped in its last moment.
+    let _ = std::fs::remove_file(folder.join(sums::FILE));
     write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
     let evaluator = session.evaluator(config)?;
     let training = Training {
@@ -78,15 +92,45 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
     let tested = Tested::new(&session, config, folder)?;
     let mut record = tested.record(config, [&train, &val], &progress)?;
     record.wall_seconds = started.elapsed().as_secs_f64();
-    // Last, since its presence says that the run is done.
-    record.write(folder)?;
+    record.seal(folder)?;
     let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
+    drop(lock);
     Ok(record)
+}
+
+/// The record of the run that stands in the folder, if it is done.
+///
+/// # Errors
+/// A run that is not to be resumed, or was made with other settings.
+fn standing(config: &Config, options: &Options) -> Result<Option<RunRecord>> {
+    let folder = options.folder.as_path();
+    if occupied(folder) && !options.resume {
+        let folder = folder.display();
+        return Err(Usage(format!("{folder} exists: choose another --out, or continue it with --resume")).into());
+    }
+    same_settings(folder, config)?;
+    finished(folder)
 }
 
 /// Whether a folder holds anything of a run.
 fn occupied(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name() != lock::FILE)
+}
+
+/// An error if the folder holds a run of other settings.
+fn same_settings(folder: &Path, config: &Config) -> Result<()> {
+    let file = folder.join("config.toml");
+    if !file.exists() {
+        return Ok(());
+    }
+    let before = Config::load(&[&file], &[]).map_err(|e| anyhow::anyhow!("{e}; choose another --out"))?;
+    let differences = config.differences(&before);
+    let Some(first) = differences.first() else { return Ok(()) };
+    let more = if differences.len() > 1 { format!(" (and {} more)", differences.len() - 1) } else { String::new() };
+    let folder = folder.display();
+    Err(Usage(format!("{folder} was made with other settings: {first}{more}; give the same, or choose another --out"))
+        .into())
 }
 
 /// The record of a run that is done; none for a run that is not.
@@ -101,10 +145,10 @@ fn finished(folder: &Path) -> Result<Option<RunRecord>> {
 /// Whether `folder` holds the finished run of `config`.
 ///
 /// # Errors
-/// A record that is damaged or of a later version.
+/// A run of other settings, or a record that is damaged or of a later version.
 pub fn is_done(folder: &Path, config: &Config) -> Result<bool> {
-    let same = std::fs::read_to_string(folder.join("config.toml")).is_ok_and(|text| text == config.to_toml());
-    Ok(same && finished(folder)?.is_some())
+    same_settings(folder, config)?;
+    Ok(finished(folder)?.is_some())
 }
 
 /// [`RunRecord::one_line`] of the run in `folder`.

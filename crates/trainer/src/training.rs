@@ -1,12 +1,11 @@
 //! The training loop: batch, forward, balanced gradient, clip, step, log; validation at the end of each epoch.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use balgrad::{Balancer, Block, Communicator, EpochSummary, Role, gather_rows};
 use balgrad_data::{Dataset, Sample};
 use balgrad_encoders::{BlockRole, Depth, Input, Parameters, TwoTower};
@@ -18,13 +17,14 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::channel::layer_rate;
-use crate::checkpoint::{self, ConflictCounts, Progress};
+use crate::checkpoint::{ConflictCounts, Progress};
 use crate::config::Config;
 use crate::evaluator::{Evaluator, Rows, readers};
 use crate::events::Events;
-use crate::interrupt;
+use crate::interrupt::{self, Hold, Interrupted};
 use crate::metrics::Score;
 use crate::record::Validation;
 use crate::session::Session;
@@ -33,6 +33,7 @@ use crate::split_data::{Pick, SplitData, Variation};
 mod forward;
 mod log;
 mod requests;
+mod resume;
 mod share;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,6 +41,7 @@ pub(crate) mod tests;
 pub use forward::forward;
 use forward::forward_among;
 use requests::probe;
+use resume::Start;
 use share::Share;
 
 /// What a training run works on.
@@ -84,6 +86,7 @@ pub(crate) fn checkpoint_path(folder: &Path) -> PathBuf {
 /// # Errors
 /// A signal, a loss that is not finite (under `on_nan = stop`), or a disk that refuses.
 pub(crate) fn train(training: &Training<'_>, watcher: &mut dyn Watcher) -> Result<Progress> {
+    let _hold = Hold::new();
     let mut run = Run::new(training)?;
     let (model, device) = (&training.session.model, &training.session.device);
     while !run.is_over() {
@@ -104,6 +107,13 @@ pub(crate) fn train(training: &Training<'_>, watcher: &mut dyn Watcher) -> Resul
         let score = run.end_epoch()?;
         watcher.epoch(run.progress.epoch, run.epochs, run.last_loss, score);
     }
+    // The test that comes next may be long, and a signal ends it at once.
+    let due = run.saved.elapsed().as_secs_f64() > training.config.output.checkpoint_seconds;
+    let (_, due, stop) = run.share.agree(false, due, interrupt::check())?;
+    if stop.is_err() || due {
+        run.save()?;
+    }
+    stop?;
     run.keep_best()?;
     Ok(run.progress)
 }
@@ -128,6 +138,7 @@ struct Run<'a> {
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
     metrics: std::fs::File,
+    metrics_hash: Sha256,
     events: Events,
     progress: Progress,
     /// The frozen teacher, once the method has asked for one.
@@ -171,6 +182,7 @@ impl<'a> Run<'a> {
         let per_epoch = training.train.len().div_ceil(batch_size);
         let turns = if needs.turns { modalities.len() } else { 1 };
         let now = Instant::now();
+        let Start { metrics, metrics_hash, events, loaded } = Start::find(training)?;
         let mut run = Self {
             training,
             share: Share::new(&training.communicator, batch_size),
@@ -180,9 +192,14 @@ impl<'a> Run<'a> {
             optimizer: config.optimization.optimizer.0.build(named.iter().map(parameter).collect(), given)?,
             named,
             best: HashMap::new(),
-            metrics: std::fs::File::options().create(true).append(true).open(training.folder.join("metrics.jsonl"))?,
-            events: Events::append(&training.folder.join("events.out.tfevents.0.balgrad"))?,
-            progress: Progress { conflict: vec![ConflictCounts::default(); modalities.len()], ..Progress::default() },
+            metrics,
+            metrics_hash,
+            events,
+            progress: Progress {
+                conflict: vec![ConflictCounts::default(); modalities.len()],
+                data: session.data.fingerprint.clone(),
+                ..Progress::default()
+            },
             teacher: None,
             modalities,
             epochs,
@@ -197,11 +214,8 @@ impl<'a> Run<'a> {
             saved: now,
             out_of_time: false,
         };
-        let path = checkpoint_path(training.folder);
-        if training.resume && path.exists() {
-            run.restore(&path)?;
-        } else {
-            run.metrics.set_len(0)?;
+        if let Some(loaded) = loaded {
+            run.restore(loaded)?;
         }
         run.seconds_before = run.progress.seconds;
         Ok(run)
@@ -304,10 +318,8 @@ impl Run<'_> {
     fn is_late_or_saved(&mut self) -> Result<bool> {
         let config = self.training.config;
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        let budget = config.training.time_budget;
-        let late = budget > 0.0 && self.progress.seconds >= budget;
         let due = self.saved.elapsed().as_secs_f64() > config.output.checkpoint_seconds;
-        let (late, due, stop) = self.share.agree(late, due, interrupt::check())?;
+        let (late, due, stop) = self.share.agree(self.is_late(), due, interrupt::check())?;
         self.out_of_time = late;
         if stop.is_err() || due {
             self.save()?;
@@ -336,7 +348,13 @@ impl Run<'_> {
     fn end_epoch(&mut self) -> Result<Option<f64>> {
         let training = self.training;
         let evaluator = &training.evaluator;
-        let predictions = evaluator.predict(training.val)?;
+        let seen = evaluator.predict(training.val);
+        let probes = self.balancer.probes(self.progress.epoch + 1);
+        let seen = seen.and_then(|seen| Ok((seen, probes.then(|| probe(training)).transpose()?)));
+        if seen.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
+            self.save()?;
+        }
+        let (predictions, probed) = seen?;
         let scores = evaluator.metrics(&predictions.rows, training.val);
         let score = scores.get(training.metric);
         let view = |rows: &Option<Rows>| rows.as_ref().and_then(|r| evaluator.score(training.metric, r, training.val));
@@ -346,7 +364,6 @@ impl Run<'_> {
         self.progress.epoch += 1;
         self.progress.batch = 0;
         (self.progress.loss_sum, self.progress.loss_count) = (0.0, 0.0);
-        let probed = self.balancer.probes(self.progress.epoch).then(|| probe(training)).transpose()?;
         let requests = self.balancer.epoch_ended(EpochSummary {
             epoch: self.progress.epoch,
             probe: probed,
@@ -397,56 +414,6 @@ impl Run<'_> {
             }
         }
         Ok(self.events.flush()?)
-    }
-
-    fn save(&mut self) -> Result<()> {
-        if self.training.communicator.rank() > 0 {
-            return Ok(());
-        }
-        self.metrics.flush()?;
-        self.events.flush()?;
-        let path = checkpoint_path(self.training.folder);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        let mut tensors = HashMap::new();
-        tensors.extend(self.weights()?.into_iter().map(|(k, v)| (format!("model.{k}"), v)));
-        tensors.extend(self.best.iter().map(|(k, v)| (format!("best.{k}"), v.clone())));
-        if let Some((teacher, _)) = &self.teacher {
-            tensors.extend(teacher.all().into_iter().map(|(k, v)| (format!("teacher.{k}"), v.as_detached_tensor())));
-        }
-        tensors.extend(self.optimizer.state()?.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
-        checkpoint::save(&path, tensors, &self.balancer.state(), &self.progress)
-    }
-
-    fn restore(&mut self, path: &Path) -> Result<()> {
-        let loaded = checkpoint::load(path, &self.training.session.device)?;
-        let (mut optimizer, mut best, mut teacher) = (HashMap::new(), HashMap::new(), HashMap::new());
-        for (name, tensor) in loaded.tensors {
-            if let Some(name) = name.strip_prefix("optimizer.") {
-                optimizer.insert(name.to_owned(), tensor);
-            } else if let Some(name) = name.strip_prefix("best.") {
-                best.insert(name.to_owned(), tensor);
-            } else if let Some(name) = name.strip_prefix("teacher.") {
-                teacher.insert(name.to_owned(), tensor);
-            } else if let Some((_, var)) =
-                name.strip_prefix("model.").and_then(|n| self.named.iter().find(|(v, _)| v == n))
-            {
-                var.set(&tensor)?;
-            } else {
-                bail!("{}: `{name}` is not a parameter of this model; the config changed since", path.display());
-            }
-        }
-        self.optimizer.load_state(&optimizer)?;
-        self.balancer.restore(&loaded.state)?;
-        if !teacher.is_empty() {
-            self.teacher = Some(self.teacher_of(&teacher)?);
-        }
-        self.best = best;
-        self.progress = loaded.progress;
-        // Lines written after the checkpoint belong to steps that will be taken again.
-        self.metrics.set_len(self.progress.metrics_bytes)?;
-        Ok(())
     }
 }
 

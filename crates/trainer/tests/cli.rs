@@ -97,7 +97,7 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         assert_eq!(code(&world.train(&whole, &["--method", method, "--set", set])), 0);
         let part = format!("part-{method}");
         // One step into the next epoch, so that the last checkpoint lies beyond the epoch's end.
-        let line = format!("\"epoch\":{},\"kind\":\"step\"", epochs + 1);
+        let line = format!("\"epoch\":{},\"losses\"", epochs + 1);
         world.train_until(&part, &["--method", method, "--set", set], &line);
         let output = world.train(&part, &["--method", method, "--set", set, "--resume"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));

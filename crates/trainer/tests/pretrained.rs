@@ -141,7 +141,7 @@ fn a_fine_tuning_that_was_stopped_goes_on_bit_for_bit() {
     let world = models();
     let args = [&PRETRAINED[..], &["--set", "freeze=1", "--set", "lr_decay=0.7"]].concat();
     assert_eq!(code(&world.train("whole", &args)), 0);
-    world.train_until("part", &args, "\"epoch\":2,\"kind\":\"step\"");
+    world.train_until("part", &args, "\"epoch\":2,\"losses\"");
     let output = world.train("part", &[&args[..], &["--resume"]].concat());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(world.weights("whole"), world.weights("part"));

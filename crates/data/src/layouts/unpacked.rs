@@ -1,13 +1,14 @@
 //! Images that stand in a large file of another form, unpacked once into a file of their own: one after the other, and an
 //! index of the rows at the end. Found again by the source's path, size and time of change.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Part;
+use crate::atomic::{AtomicFile, remove_leftovers};
 use crate::dataset::stamp;
 use crate::source::{Pack, open_regular};
 use crate::stable_hash;
@@ -73,8 +74,7 @@ impl Unpacked {
 /// Unpacks a source; nothing is left of it unless it is finished.
 pub(super) struct Unpacking {
     file: Arc<Pack>,
-    part: PathBuf,
-    out: BufWriter<File>,
+    out: AtomicFile,
     at: u64,
     index: Vec<u8>,
     /// When the source was changed.
@@ -85,16 +85,15 @@ impl Unpacking {
     /// An error says in words why the folder cannot be used, here and below.
     pub(super) fn create(folder: &Path, source: &Path) -> Result<Self, String> {
         let file = file_of(folder, source);
-        let part = file.with_extension(format!("part{}", std::process::id()));
         let create = || {
             fs::create_dir_all(folder)?;
-            let out = File::options().read(true).write(true).create(true).truncate(true).open(&part)?;
-            Ok((out.try_clone()?, out))
+            remove_leftovers(folder);
+            let out = AtomicFile::create(&file)?;
+            Ok((out.file()?.try_clone()?, out))
         };
-        let (kept, out) = create().map_err(|e| failed(&part, &e))?;
+        let (kept, out) = create().map_err(|e| failed(&file, &e))?;
         let changed = fs::metadata(source).and_then(|meta| meta.modified()).ok();
-        let file = Arc::new(Pack::new(file, kept));
-        Ok(Self { file, part, out: BufWriter::new(out), at: 0, index: Vec::new(), changed })
+        Ok(Self { file: Arc::new(Pack::new(file, kept)), out, at: 0, index: Vec::new(), changed })
     }
 
     /// Takes what the next row has, and says where it is found from now on.
@@ -104,7 +103,7 @@ impl Unpacking {
             Some(Part::Bytes(bytes)) => (KINDS[1], bytes.as_slice()),
             Some(Part::Path(path)) => (KINDS[2], path.as_bytes()),
         };
-        self.out.write_all(bytes).map_err(|e| failed(&self.part, &e))?;
+        self.out.write_all(bytes).map_err(|e| failed(self.file.path(), &e))?;
         let (offset, len) = (self.at, bytes.len() as u64);
         self.index.push(kind);
         self.index.extend(offset.to_le_bytes());
@@ -118,25 +117,16 @@ impl Unpacking {
 
     /// Puts the file in its place. It bears the time of its source, so that the data are the same when it is made again.
     pub(super) fn finish(mut self) -> Result<(), String> {
-        let write = |me: &mut Self| -> io::Result<()> {
-            let rows = (me.index.len() / ENTRY) as u64;
-            me.out.write_all(&me.index)?;
-            me.out.write_all(&rows.to_le_bytes())?;
-            me.out.write_all(MAGIC)?;
-            me.out.flush()?;
-            if let Some(changed) = me.changed {
-                me.out.get_ref().set_modified(changed)?;
-            }
-            me.out.get_ref().sync_all()?;
-            fs::rename(&me.part, me.file.path())
+        let file = Arc::clone(&self.file);
+        let mut write = || -> io::Result<()> {
+            let rows = (self.index.len() / ENTRY) as u64;
+            self.out.write_all(&self.index)?;
+            self.out.write_all(&rows.to_le_bytes())?;
+            self.out.write_all(MAGIC)?;
+            self.out.flush()?;
+            self.changed.map_or(Ok(()), |changed| self.out.file()?.set_modified(changed))
         };
-        write(&mut self).map_err(|e| failed(&self.part, &e))
-    }
-}
-
-impl Drop for Unpacking {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.part);
+        write().and_then(|()| self.out.commit()).map_err(|e| failed(file.path(), &e))
     }
 }
 

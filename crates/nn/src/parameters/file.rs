@@ -1,7 +1,5 @@
 //! Saving and loading all parameters as one safetensors file.
 
-use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -11,24 +9,15 @@ use super::{Entry, Parameters};
 use crate::{Error, Result};
 
 impl Parameters {
-    /// Writes every parameter and buffer of this scope, whole or not at all.
+    /// Every parameter and buffer of this scope as the content of a safetensors file.
     ///
     /// # Errors
-    /// If the folder cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors: HashMap<String, Tensor> = {
-            let store = self.store();
-            let here = store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix));
-            here.map(|(name, entry)| (name.clone(), entry.var.as_detached_tensor())).collect()
-        };
-        let part = path.with_extension(format!("part{}", std::process::id()));
-        candle_core::safetensors::save(&tensors, &part)?;
-        // The content is on the disk before the name is.
-        let write = || File::open(&part)?.sync_all().and_then(|()| std::fs::rename(&part, path));
-        write().map_err(|source| {
-            let _ = std::fs::remove_file(&part);
-            Error::io(path, source)
-        })
+    /// If values cannot be copied from their device.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let store = self.store();
+        let here = store.entries.iter().filter(|(name, _)| name.starts_with(&self.prefix));
+        let tensors = here.map(|(name, entry)| (name.clone(), entry.var.as_detached_tensor()));
+        Ok(safetensors::serialize(tensors, None).map_err(candle_core::Error::from)?)
     }
 
     /// A hash of the names, shapes and values of all parameters and buffers of this scope, for caches: 64 hexadecimal digits.
@@ -49,7 +38,7 @@ impl Parameters {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Reads what [`save`](Self::save) wrote into the parameters of this scope. All names and shapes are checked
+    /// Reads what [`to_safetensors`](Self::to_safetensors) made into the parameters of this scope. All names and shapes are checked
     /// before the first value changes.
     ///
     /// # Errors
@@ -115,7 +104,7 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let (saved, loaded) = (model(1, 3), model(2, 3));
         let in_graph = loaded.get("a.weight", (3, 2), Init::Const(0.0)).unwrap();
-        saved.save(&path).unwrap();
+        std::fs::write(&path, saved.to_safetensors().unwrap()).unwrap();
         assert_ne!(first(&saved), first(&loaded));
         loaded.load(&path).unwrap();
         assert_eq!(first(&saved), first(&loaded));
@@ -127,7 +116,7 @@ mod tests {
     fn errors_say_what_and_where() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        model(1, 3).save(&path).unwrap();
+        std::fs::write(&path, model(1, 3).to_safetensors().unwrap()).unwrap();
 
         let error = model(1, 4).load(&path).unwrap_err().to_string();
         assert!(error.contains("a.weight") && error.contains("[3, 2]") && error.contains("[4, 2]"), "{error}");
@@ -139,7 +128,7 @@ mod tests {
 
         let before = model(9, 3);
         let fewer = before.scope("a");
-        more.save(&path).unwrap();
+        std::fs::write(&path, more.to_safetensors().unwrap()).unwrap();
         let old = first(&before);
         let error = fewer.load(&path).unwrap_err().to_string();
         assert!(error.contains("unknown") && error.contains("b.bias"), "{error}");

@@ -122,7 +122,7 @@ impl Channel {
         let cached = FeatureCache::new(cache_folder())
             .get_or_build(&key, shape, |writer| self.compute(data, split, &view, writer))?;
         if let Some(note) = &cached.note {
-            eprintln!("balgrad: {note}");
+            say!("balgrad: {note}");
         }
         Ok(Arc::new(cached))
     }

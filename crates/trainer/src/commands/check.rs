@@ -26,7 +26,7 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode> {
         let config = self.configured.load(&[])?;
         let data = open_data(&config)?;
-        println!(
+        out!(
             "{}: {} ({}), {} classes, {} samples",
             data.name,
             data.task.name(),
@@ -35,7 +35,7 @@ impl Check {
             data.samples.len()
         );
         for note in &data.notes {
-            println!("  note: {note}");
+            out!("  note: {note}");
         }
         let splits = [Split::Train, Split::Val, Split::Test];
         let mut counts: BTreeMap<u32, [usize; 3]> = BTreeMap::new();
@@ -47,17 +47,17 @@ impl Check {
         }
         let classes: Vec<String> = data.classes.iter().map(|name| short(name)).collect();
         let width = classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(5);
-        println!("{:width$}  {:>7} {:>7} {:>7}", "class", "train", "val", "test");
+        out!("{:width$}  {:>7} {:>7} {:>7}", "class", "train", "val", "test");
         for (class, name) in classes.iter().enumerate() {
             let [a, b, c] = counts.get(&(class as u32)).copied().unwrap_or_default();
-            println!("{name:width$}  {a:>7} {b:>7} {c:>7}");
+            out!("{name:width$}  {a:>7} {b:>7} {c:>7}");
         }
-        println!("{:width$}  {:>7} {:>7} {:>7}", "all", totals[0], totals[1], totals[2]);
+        out!("{:width$}  {:>7} {:>7} {:>7}", "all", totals[0], totals[1], totals[2]);
         let without = |(m, modality): (usize, &&balgrad_data::Modality)| {
             let count = data.samples.iter().filter(|s| s.parts[m].is_none()).count();
             format!("without {} {count}", modality.name)
         };
-        println!("{}", data.modalities.iter().enumerate().map(without).collect::<Vec<_>>().join(", "));
+        out!("{}", data.modalities.iter().enumerate().map(without).collect::<Vec<_>>().join(", "));
         let mut all_broken = false;
         let mut problems = data.problems.clone();
         if !self.fast {
@@ -70,18 +70,18 @@ impl Check {
             problems.extend(broken);
         }
         for line in super::problems(&problems) {
-            println!("{line}");
+            out!("{line}");
         }
-        println!("{} problems", problems.len());
+        out!("{} problems", problems.len());
         let classes = data.task != balgrad_data::Task::Regression;
         let unusable = totals[..2].contains(&0) || classes && data.classes.len() < 2;
         if unusable {
-            println!("unusable: training and validation need samples, and there must be two classes or more");
+            out!("unusable: training and validation need samples, and there must be two classes or more");
         } else if totals[2] == 0 {
-            println!("no labelled test sample: a model can be trained, and nothing is scored");
+            out!("no labelled test sample: a model can be trained, and nothing is scored");
         }
         if all_broken {
-            println!("unusable: no sample can be opened");
+            out!("unusable: no sample can be opened");
         }
         Ok(if unusable || all_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::arms::{self, Arm};
 use crate::config::Config;
-use crate::{Usage, interrupt, run};
+use crate::interrupt::{self, Hold, LEASH};
+use crate::{Usage, run};
 use anyhow::{Context, Result, bail};
 use balgrad::Value;
 use clap::Args;
 
 use super::Configured;
+use crate::storage::{create_folder, write_atomic};
 
 #[derive(Args)]
 pub(super) struct Compare {
@@ -80,19 +82,13 @@ impl Compare {
                 let config = self.config(arm, seed)?;
                 if run::is_done(&folder, &config)? {
                     done += 1;
-                } else if folder.join("results.json").exists() {
-                    return Err(Usage(format!(
-                        "{} was made with other settings: choose another --out",
-                        folder.display()
-                    ))
-                    .into());
                 } else {
                     jobs.push_back(Job { arm: arm.clone(), seed, folder });
                 }
             }
         }
         if !self.quiet {
-            eprintln!("{} runs to do, {done} done already", jobs.len());
+            say!("{} runs to do, {done} done already", jobs.len());
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let at_once = self.jobs.unwrap_or(cores.div_ceil(2).max(2.min(cores))).max(1);
@@ -109,16 +105,15 @@ impl Compare {
     }
 
     fn work(&self, mut waiting: VecDeque<Job>, at_once: usize, threads: usize) -> Result<()> {
+        let _hold = Hold::new();
         let (total, started) = (waiting.len(), Instant::now());
         let mut running: Vec<(Job, Child)> = Vec::new();
         let (mut finished, mut failed) = (0, Vec::new());
         while !(waiting.is_empty() && running.is_empty()) {
             if let Err(stop) = interrupt::check() {
-                // The signal reaches a terminal's whole process group; wait until every run has saved itself.
-                for (_, child) in &mut running {
-                    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-                    let _ = child.wait();
-                }
+                // All are told at once, and each saves itself.
+                running.iter_mut().for_each(|(_, child)| drop(child.stdin.take()));
+                running.iter_mut().for_each(|(_, child)| drop(child.wait()));
                 return Err(stop.into());
             }
             while running.len() < at_once
@@ -140,10 +135,7 @@ impl Compare {
                             let seconds = started.elapsed().as_secs_f64();
                             let eta = seconds / f64::from(finished) * (total as f64 - f64::from(finished));
                             let line = run::summary_line(&job.folder);
-                            eprintln!(
-                                "[{finished}/{total}] {} seed {}: {line}  (eta {eta:.0} s)",
-                                job.arm.label, job.seed
-                            );
+                            say!("[{finished}/{total}] {} seed {}: {line}  (eta {eta:.0} s)", job.arm.label, job.seed);
                         }
                     }
                 }
@@ -167,15 +159,17 @@ impl Compare {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command.args(["train", "--resume", "--quiet", "--config"]).arg(&file).arg("--out").arg(&job.folder);
-        command.env("RAYON_NUM_THREADS", threads.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.env("RAYON_NUM_THREADS", threads.to_string()).stdout(Stdio::null());
+        // Closed when this process says so, or ends in whatever way: the run then saves itself and leaves.
+        command.env(LEASH, "stdin").stdin(Stdio::piped());
         command.spawn().context("cannot start a run")
     }
 }
 
 /// Writes the run's config into its folder, where `train --resume` takes it up.
 fn prepared(folder: &Path, config: &Config) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    create_folder(folder)?;
     let file = folder.join("config.toml");
-    crate::checkpoint::write_atomic(&file, config.to_toml().as_bytes())?;
+    write_atomic(&file, config.to_toml().as_bytes())?;
     Ok(file)
 }

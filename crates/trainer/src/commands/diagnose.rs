@@ -37,7 +37,7 @@ impl Diagnose {
         };
         let text = |v: f64| metric.text(v, 1);
         let listed: String = without.iter().map(|(m, score)| format!(", without {m} {}", text(*score))).collect();
-        println!("{metric}: full {}{listed}", text(full));
+        out!("{metric}: full {}{listed}", text(full));
         let (dominant, least) = extreme(metric, &without, true);
         let (other, most) = extreme(metric, &without, false);
         let gap = (most - least).abs();
@@ -47,10 +47,10 @@ impl Diagnose {
             Unit::Plain => ("", text(gap)),
         };
         if modalities.len() > 1 && gap < close {
-            println!("Balanced: losing either modality costs about the same ({apart} apart).");
+            out!("Balanced: losing either modality costs about the same ({apart} apart).");
         } else if modalities.len() > 1 {
             let keeps = if metric.better == Better::Higher { "keeps" } else { "is better by" };
-            println!(
+            out!(
                 "{dominant} dominates: the model {keeps} {}{points}{} without {other} than without {dominant}.",
                 text(gap),
                 if metric.better == Better::Higher { " more" } else { "" },
@@ -60,19 +60,19 @@ impl Diagnose {
             let view = Condition::only(name);
             if let Some(own) = score(&view) {
                 let kind = record.views.get(&view).copied().flatten().map_or("view", |view| view.name());
-                println!("{name} alone ({kind}): {}", text(own));
+                out!("{name} alone ({kind}): {}", text(own));
             }
             let conflict = record.conflict.as_ref().and_then(|c| c.get(*name));
             if let Some(fraction) = conflict.and_then(|c| c.fraction) {
-                println!("{name}: task and KL gradients conflict on {:.0} % of steps", 100.0 * fraction);
+                out!("{name}: task and KL gradients conflict on {:.0} % of steps", 100.0 * fraction);
             }
         }
         if let Some(epoch) = since(&Log::read(&self.run), metric, dominant, other)
             && gap >= close
         {
-            println!("{dominant} has been ahead on validation since epoch {epoch}.");
+            out!("{dominant} has been ahead on validation since epoch {epoch}.");
         }
-        println!("{}", advice(&record, gap >= close, (full - least).abs() < close || metric.is_better(least, full)));
+        out!("{}", advice(&record, gap >= close, (full - least).abs() < close || metric.is_better(least, full)));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -40,7 +40,7 @@ impl Evaluate {
             missing_ratios: self.missing_ratios,
             seed: self.seed,
         };
-        println!("{}", serde_json::to_string_pretty(&retest(&self.run, &request)?)?);
+        out!("{}", serde_json::to_string_pretty(&retest(&self.run, &request)?)?);
         Ok(ExitCode::SUCCESS)
     }
 }

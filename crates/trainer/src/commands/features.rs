@@ -36,11 +36,11 @@ impl Features {
             conditions = Condition::tested(&modalities);
         }
         let variants = config.encoders.feature_variants;
-        println!("train: {} samples, {variants} variants", session.training_split()?.len());
-        println!("val: {} samples", session.split(Split::Val, None)?.len());
+        out!("train: {} samples, {variants} variants", session.training_split()?.len());
+        out!("val: {} samples", session.split(Split::Val, None)?.len());
         for condition in conditions {
             let split = session.split(Split::Test, session.impairment(&config, &condition)?)?;
-            println!("test, {condition}: {} samples", split.len());
+            out!("test, {condition}: {} samples", split.len());
         }
         Ok(ExitCode::SUCCESS)
     }

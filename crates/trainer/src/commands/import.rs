@@ -31,10 +31,10 @@ impl Import {
         let from = self.from.clone().map(balgrad::Value::Word);
         let config = self.configured.load(&[("data", from)])?;
         let data = open_data(&config)?;
-        data.notes.iter().for_each(|note| eprintln!("  note: {note}"));
-        super::problems(&data.problems).iter().for_each(|line| eprintln!("  {line}"));
+        data.notes.iter().for_each(|note| say!("  note: {note}"));
+        super::problems(&data.problems).iter().for_each(|line| say!("  {line}"));
         write_manifest(&data, &self.out)?;
-        println!("{}: {} samples, {} skipped", self.out.display(), data.samples.len(), data.problems.len());
+        out!("{}: {} samples, {} skipped", self.out.display(), data.samples.len(), data.problems.len());
         Ok(ExitCode::SUCCESS)
     }
 }

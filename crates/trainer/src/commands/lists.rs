@@ -51,7 +51,7 @@ impl List {
 
     fn print(&self, rows: Vec<Value>) -> Result<ExitCode> {
         if self.json {
-            println!("{:#}", Value::Array(rows));
+            out!("{:#}", Value::Array(rows));
             return Ok(ExitCode::SUCCESS);
         }
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
@@ -67,10 +67,10 @@ impl List {
                     value => tail.push_str(&format!(" ({value})")),
                 }
             }
-            println!("{:width$}  {}{tail}", text(&row["name"]), text(&row["about"]));
+            out!("{:width$}  {}{tail}", text(&row["name"]), text(&row["about"]));
             for setting in row["settings"].as_array().into_iter().flatten() {
                 let (name, about) = (text(&setting["name"]), text(&setting["about"]));
-                println!(
+                out!(
                     "{:width$}    method.{name} = {}  {about} [{}]",
                     "",
                     text(&setting["default"]),

@@ -73,7 +73,7 @@ impl Predict {
                 Ok(answer) => writeln!(out, "{answer}")?,
                 Err(error) => {
                     failed = true;
-                    eprintln!("balgrad: {error:#}");
+                    say!("balgrad: {error:#}");
                 }
             }
         }

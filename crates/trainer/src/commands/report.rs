@@ -1,9 +1,10 @@
 //! `balgrad report`
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::checkpoint::write_atomic;
+use crate::storage::write_atomic;
 use crate::{Usage, report};
 use anyhow::Result;
 use clap::Args;
@@ -30,13 +31,13 @@ impl Report {
         }
         let collected = report::collect(&self.folders)?;
         let summary = report::summary(&collected);
-        print!("{}", report::tables(&summary));
+        std::io::stdout().write_all(report::tables(&summary).as_bytes())?;
         if let Some(path) = &self.summary {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?;
         }
         if let Some(path) = &self.out {
             write_atomic(path, report::html(&collected, &summary).as_bytes())?;
-            eprintln!("wrote {}", path.display());
+            say!("wrote {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }

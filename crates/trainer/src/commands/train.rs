@@ -48,13 +48,13 @@ impl Train {
         let options = Options { resume: self.resume, ..Options::new(&self.out) };
         let record = run::train(&config, &options, &mut show)?;
         show.finish();
-        println!("{}", record.one_line());
+        out!("{}", record.one_line());
         if !self.quiet {
             let out = self.out.display().to_string();
             let out = if out.contains(' ') { format!("'{out}'") } else { out };
-            eprintln!("run folder: {out}");
-            eprintln!("next: balgrad report {out} --out report.html");
-            eprintln!("      balgrad predict {out} --image FILE --text TEXT   (either may be left out)");
+            say!("run folder: {out}");
+            say!("next: balgrad report {out} --out report.html");
+            say!("      balgrad predict {out} --image FILE --text TEXT   (either may be left out)");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -92,11 +92,11 @@ impl Watcher for Show {
             return;
         }
         let counts = Split::ALL.map(|split| format!("{} {}", dataset.indices(split).len(), split.name()));
-        eprintln!("{}: {}, {} samples ({})", dataset.name, dataset.task, dataset.samples.len(), counts.join(", "));
-        dataset.notes.iter().for_each(|note| eprintln!("  note: {note}"));
-        super::problems(&dataset.problems).iter().for_each(|line| eprintln!("  {line}"));
+        say!("{}: {}, {} samples ({})", dataset.name, dataset.task, dataset.samples.len(), counts.join(", "));
+        dataset.notes.iter().for_each(|note| say!("  note: {note}"));
+        super::problems(&dataset.problems).iter().for_each(|line| say!("  {line}"));
         if dataset.indices(Split::Test).is_empty() {
-            eprintln!("  note: no labelled test sample: the model is trained, and nothing is scored");
+            say!("  note: no labelled test sample: the model is trained, and nothing is scored");
         }
     }
 
@@ -112,7 +112,7 @@ impl Watcher for Show {
         if self.lines {
             let score = score.map_or_else(|| "undefined".to_owned(), |s| format!("{s:.4}"));
             let seconds = self.started.elapsed().as_secs_f64();
-            eprintln!("epoch {epoch}/{epochs}  loss {loss:.4}  validation {score}  {seconds:.1} s");
+            say!("epoch {epoch}/{epochs}  loss {loss:.4}  validation {score}  {seconds:.1} s");
         }
     }
 }

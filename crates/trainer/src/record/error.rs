@@ -13,7 +13,7 @@ pub enum RecordError {
     #[error("results.json cannot be read: {0}")]
     Unreadable(std::io::Error),
     /// It is no JSON.
-    #[error("results.json is damaged: {0}")]
+    #[error("results.json is damaged: {0}; remove it, and train the run again with --resume")]
     Damaged(serde_json::Error),
     /// It is not that of a run.
     #[error("results.json has no `schema`: it is not a run's")]
@@ -26,6 +26,14 @@ pub enum RecordError {
         schema: String,
         /// The version that wrote it.
         version: String,
+    },
+    /// It, or a file that goes with it, is not what it was when the run ended.
+    #[error(
+        "{name} does not match SHA256SUMS: it was changed or damaged after the run; restore it from a copy, or train the run again"
+    )]
+    Changed {
+        /// The file.
+        name: String,
     },
     /// Something is missing in it, or is not what it should be.
     #[error("results.json is incomplete: {0}")]

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Condition;
 use crate::metrics::Metrics;
 
+/// The file in a run folder.
+pub(crate) const FILE: &str = "metrics.jsonl";
+
 /// The log of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
@@ -110,7 +113,7 @@ impl Log {
             Epoch(Epoch),
         }
         let mut log = Self::default();
-        for line in std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default().lines() {
+        for line in std::fs::read_to_string(folder.join(FILE)).unwrap_or_default().lines() {
             match serde_json::from_str(line) {
                 Ok(Line::Step(step)) => log.steps.push(step),
                 Ok(Line::Epoch(epoch)) => log.epochs.push(epoch),

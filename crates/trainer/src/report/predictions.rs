@@ -42,6 +42,8 @@ impl Predictions {
     /// Reads `RUN/predictions/<condition>.jsonl`.
     pub(super) fn read(run: &Path, condition: &Condition, classes: &[String]) -> Result<Self, String> {
         let path = run.join("predictions").join(format!("{condition}.jsonl"));
+        let name = format!("predictions/{condition}.jsonl");
+        crate::record::sums::verify(run, &name).map_err(|e| format!("{}: {e}", run.display()))?;
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let index: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
         let mut all = Self::default();

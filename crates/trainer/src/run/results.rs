@@ -10,7 +10,7 @@ use candle_core::Device;
 use serde_json::json;
 
 use crate::channel::Channel;
-use crate::checkpoint::{BINS, ConflictCounts, Progress, write_atomic};
+use crate::checkpoint::{BINS, ConflictCounts, Progress};
 use crate::config::Config;
 use crate::evaluator::{Evaluator, Predictions, Rows};
 use crate::interrupt;
@@ -21,6 +21,7 @@ use crate::record::{
 };
 use crate::session::Session;
 use crate::split_data::SplitData;
+use crate::storage::{create_folder, write_atomic};
 
 /// The score that stands for a run: the one that the data set names, or that of its form of target.
 ///
@@ -230,7 +231,7 @@ fn write_predictions(
         writeln!(text, "{line}")?;
     }
     let parent = folder.join("predictions");
-    std::fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    create_folder(&parent)?;
     write_atomic(&parent.join(format!("{condition}.jsonl")), text.as_bytes())
 }
 

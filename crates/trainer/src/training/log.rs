@@ -2,11 +2,17 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use balgrad::Role;
 use serde_json::{Map, Value, json};
+use sha2::Digest;
 
 use super::Run;
+use crate::events::Events;
+use crate::storage::refused;
+
+/// The event file in a run folder.
+pub(super) const EVENTS: &str = "events.out.tfevents.0.balgrad";
 
 impl Run<'_> {
     /// What happened in the step that was just taken.
@@ -56,13 +62,20 @@ impl Run<'_> {
     pub(super) fn write_line(&mut self, line: &Map<String, Value>) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        self.metrics.write_all(text.as_bytes()).context("cannot write metrics.jsonl")?;
+        let cannot = |what: &str| format!("cannot write {what} of {}", self.training.folder.display());
+        self.metrics.write_all(text.as_bytes()).map_err(|e| refused(e, cannot("metrics.jsonl")))?;
         self.progress.metrics_bytes += text.len() as u64;
-        let mut scalars = Vec::new();
-        scalars_of("", line, &mut scalars);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        self.events.scalars(self.progress.step as u64, now, &scalars).context("cannot write the event file")
+        self.metrics_hash.update(text.as_bytes());
+        show(&mut self.events, line).map_err(|e| refused(e, cannot("the event file")))
     }
+}
+
+/// Shows the numbers of a log line to TensorBoard.
+pub(super) fn show(events: &mut Events, line: &Map<String, Value>) -> std::io::Result<()> {
+    let mut scalars = Vec::new();
+    scalars_of("", line, &mut scalars);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    events.scalars(line.get("step").and_then(Value::as_u64).unwrap_or(0), now, &scalars)
 }
 
 /// Every number of a log line with a path for its name.

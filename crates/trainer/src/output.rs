@@ -1,0 +1,17 @@
+//! What the program says. A reader that has gone ends a list quietly, and never the work: `println!` and `eprintln!` would panic.
+
+/// A line on standard output; returns the error where there is nobody to read it.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*)?
+    }};
+}
+
+/// A line on standard error, lost where there is nobody to read it.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}

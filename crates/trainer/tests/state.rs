@@ -1,0 +1,124 @@
+//! What stands on the disk can be trusted: damage, other settings, two writers and a closed terminal.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::path::Path;
+
+use world::{World, code, json, stderr};
+
+/// Long enough to be stopped on the way.
+const LONG: &[&str] = &["--set", "epochs=60"];
+
+/// What the log holds when such a run is stopped.
+const FAR: &str = "\"epoch\":2,\"losses\"";
+
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Lines of steps and epochs, and records of the event file, the version aside.
+fn lines_and_records(run: &Path) -> (usize, usize) {
+    let events = std::fs::read(run.join("events.out.tfevents.0.balgrad")).unwrap();
+    let (mut at, mut records) = (0, 0);
+    while at < events.len() {
+        at += 16 + u64::from_le_bytes(*events[at..].first_chunk().unwrap()) as usize;
+        records += 1;
+    }
+    assert_eq!(at, events.len());
+    (std::fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), records - 1)
+}
+
+#[test]
+fn a_damaged_file_of_a_finished_run_is_refused_by_name() {
+    let world = World::new();
+    assert_eq!(code(&world.train("run", &[])), 0);
+    let run = world.path("run");
+    for (name, arguments) in [
+        ("results.json", &["diagnose", "run"][..]),
+        ("metrics.jsonl", &["diagnose", "run"]),
+        ("model.safetensors", &["evaluate", "run"]),
+        ("model.json", &["evaluate", "run"]),
+        ("config.toml", &["evaluate", "run"]),
+    ] {
+        let good = std::fs::read(run.join(name)).unwrap();
+        flip(&run.join(name));
+        let output = world.run(arguments);
+        assert!(code(&output) != 0 && stderr(&output).contains(name), "{name}: {}", stderr(&output));
+        std::fs::write(run.join(name), good).unwrap();
+    }
+    assert_eq!(code(&world.run(&["evaluate", "run"])), 0);
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_one_before() {
+    let world = World::new();
+    assert_eq!(code(&world.train("whole", LONG)), 0);
+    world.train_until("part", LONG, FAR);
+    std::fs::write(world.path("part/checkpoint/state.safetensors"), b"").unwrap();
+    let events = world.path("part/events.out.tfevents.0.balgrad");
+    std::fs::write(&events, &std::fs::read(&events).unwrap()[..30]).unwrap();
+    let output = world.train("part", &[LONG, &["--resume"]].concat());
+    assert_eq!((code(&output), stderr(&output).contains("the one before")), (0, true), "{}", stderr(&output));
+    assert_eq!(world.weights("whole"), world.weights("part"));
+    let (lines, records) = lines_and_records(&world.path("part"));
+    assert_eq!((lines, records), lines_and_records(&world.path("whole")));
+    assert_eq!(lines, records);
+}
+
+#[test]
+fn a_log_that_lost_lines_is_not_taken_up() {
+    let world = World::new();
+    world.train_until("part", LONG, FAR);
+    std::fs::write(world.path("part/metrics.jsonl"), b"").unwrap();
+    let output = world.train("part", &[LONG, &["--resume"]].concat());
+    let says = stderr(&output).contains("metrics.jsonl holds 0 of the");
+    assert_eq!((code(&output), says), (1, true), "{}", stderr(&output));
+    assert_eq!(std::fs::read(world.path("part/metrics.jsonl")).unwrap(), b"");
+}
+
+#[test]
+fn other_settings_and_other_data_are_refused_with_the_difference() {
+    let world = World::new();
+    world.train_until("part", LONG, FAR);
+    assert_eq!(code(&world.train("done", LONG)), 0);
+    for run in ["part", "done"] {
+        let output = world.train(run, &[LONG, &["--resume", "--set", "lr=0.5"]].concat());
+        assert_eq!((code(&output), stderr(&output).contains("`lr` is `0.5`")), (2, true), "{}", stderr(&output));
+    }
+    world.write(|i, line| {
+        if i == 0 {
+            line["text"] = "changed".into();
+        }
+    });
+    let output = world.train("part", &[LONG, &["--resume"]].concat());
+    assert_eq!((code(&output), stderr(&output).contains("have changed")), (2, true), "{}", stderr(&output));
+}
+
+#[test]
+fn a_run_folder_has_one_writer() {
+    let world = World::new();
+    std::fs::create_dir(world.path("run")).unwrap();
+    let lock = std::fs::File::create(world.path("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    std::fs::write(world.path("run/.lock"), "process 7 on here").unwrap();
+    let output = world.train("run", &[]);
+    assert_eq!((code(&output), stderr(&output).contains("process 7 on here")), (1, true), "{}", stderr(&output));
+    drop(lock);
+    let output = world.train("run", &[]);
+    assert_eq!((code(&output), world.path("run/.lock").exists()), (0, false), "{}", stderr(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_terminal_does_not_end_training() {
+    let world = World::new();
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("balgrad"));
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    command.current_dir(world.0.path()).env("BALGRAD_CACHE", world.path("cache")).stderr(full()).stdout(full());
+    let _ = command.args(["train", "--data", "data", "--out", "run", "--set", "epochs=2"]).status().unwrap();
+    assert!(json(&world.path("run/results.json"))["test"]["full"].is_object());
+}
