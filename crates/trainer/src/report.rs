@@ -19,6 +19,7 @@ mod summarise;
 mod summary;
 mod svg;
 mod tables;
+mod verdict;
 
 pub use collect::{Collected, Skipped, collect};
 pub use html::html;
@@ -26,3 +27,4 @@ pub use run::Run;
 pub use summarise::summary;
 pub use summary::{Comparison, Row, RunCard, Summary};
 pub use tables::tables;
+pub use verdict::verdicts;

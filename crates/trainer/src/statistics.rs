@@ -7,12 +7,10 @@
 mod bootstrap;
 mod crossed;
 pub(crate) mod resampled;
-mod student;
 
 pub use bootstrap::Bootstrap;
 pub use crossed::{Crossed, Grade, crossed};
 pub use resampled::Resampled;
-pub use student::student_two_sided;
 
 /// Arithmetic mean; `None` of nothing.
 pub fn mean(values: &[f64]) -> Option<f64> {

@@ -116,7 +116,10 @@ fn a_loss_is_shown_as_a_loss() {
     let line =
         report::tables(&summary).lines().find(|l| l.contains("Missing avg") && l.contains('[')).unwrap().to_owned();
     assert!(line.ends_with("worse (clear)"), "{line}");
+    let sentence = &report::verdicts(&summary)[0].1;
+    assert!(sentence.starts_with("Without the ") && sentence.contains("; BalGrad keeps "), "{sentence}");
     let page = report::html(&collected, &summary);
+    assert!(page.contains(sentence.as_str()) && report::tables(&summary).contains(sentence.as_str()));
     assert!(page.contains("<li class=\"worse\"><b>balgrad</b> against joint"));
     assert!(
         page.contains("<p>Missing avg: the highest mean is that of joint (")
@@ -429,7 +432,11 @@ fn a_third_modality_and_a_score_of_numbers_have_their_rows() {
     }
     let (collected, summary) = of(root.path());
     let tables = report::tables(&summary);
-    assert!(tables.starts_with("emoji · MAE, mean±sd over 3 seeds"), "{tables}");
+    assert!(
+        tables.contains("\nemoji · MAE, mean±sd over 3 seeds")
+            && tables.starts_with("Without the image, Joint training rises"),
+        "{tables}"
+    );
     let row = |name: &str| tables.lines().find(|l| l.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!(row("Missing image")[2], "1.101±0.001");
     assert_eq!(row("Missing ΔGap")[2], "0.4000±0.0000", "the largest difference of three");

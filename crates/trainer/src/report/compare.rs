@@ -43,9 +43,10 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
         for row in rows.iter_mut().filter(|r| r.metric == metric) {
             let Some(arm) = section.arm(&row.method) else { continue };
             let seeds: Vec<u64> = arm.runs.iter().map(|r| r.record.seed).collect();
-            row.ci95 = row.mean.zip(drawn.as_ref()).and_then(|(mean, drawn)| {
+            let scores: Option<Vec<f64>> = arm.runs.iter().map(|r| r.measure(&row.condition, metric)).collect();
+            row.ci95 = scores.zip(drawn.as_ref()).and_then(|(scores, drawn)| {
                 let values = drawn.of_seeds(&arm.label, &seeds, &row.condition)?;
-                Some(crossed(mean, &values, drawn.groups, SEED)?.ci95)
+                Some(crossed(&scores, &values, drawn.groups)?.ci95)
             });
         }
         let first = summary.comparisons.len();
@@ -66,7 +67,7 @@ pub(super) fn compare(section: &Section<'_>, draws: usize, rows: &mut [Row], sum
     }
 }
 
-/// BalGrad against every other method, the rule beyond it too, and with dropout against the baseline with dropout.
+/// BalGrad against every other method, the rule beyond it too, and with dropout against the baseline without and with dropout.
 fn pairs<'s, 'a>(section: &'s Section<'a>) -> Vec<(&'s Arm<'a>, &'s Arm<'a>)> {
     let mut pairs = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -80,7 +81,9 @@ fn pairs<'s, 'a>(section: &'s Section<'a>) -> Vec<(&'s Arm<'a>, &'s Arm<'a>)> {
         );
         seen.push(&ours.label);
     }
-    pairs.extend(section.arm("balgrad+dropout").zip(section.arm("joint+dropout")));
+    for other in ["joint", "joint+dropout"] {
+        pairs.extend(section.arm("balgrad+dropout").zip(section.arm(other)));
+    }
     pairs
 }
 
@@ -101,15 +104,12 @@ fn one(
         return None;
     }
     let scores = |arm| -> Option<Vec<f64>> { common.iter().map(|&seed| with_seed(arm, seed)).collect() };
-    let both = scores(a).zip(scores(b));
-    let difference = both
-        .as_ref()
-        .and_then(|(a, b)| crate::statistics::mean(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()));
-    let found = difference.zip(drawn).and_then(|(difference, drawn)| {
+    let less = |(a, b): (Vec<f64>, Vec<f64>)| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
+    let observed = scores(a).zip(scores(b)).map(less);
+    let found = observed.as_ref().zip(drawn).and_then(|(observed, drawn)| {
         let of = |arm: &Arm<'_>| drawn.of_seeds(&arm.label, &common, measure);
-        let less = |(a, b): (Vec<f64>, Vec<f64>)| a.iter().zip(b).map(|(a, b)| a - b).collect();
         let differences: Vec<Vec<f64>> = of(a)?.into_iter().zip(of(b)?).map(less).collect();
-        crossed(difference, &differences, drawn.groups, SEED)
+        crossed(observed, &differences, drawn.groups)
     });
     Some(Comparison {
         dataset: section.name.clone(),
@@ -117,7 +117,7 @@ fn one(
         b: b.label.clone(),
         metric,
         condition: measure.clone(),
-        difference,
+        difference: observed.as_deref().and_then(crate::statistics::mean),
         p: found.and_then(|f| f.p),
         p_holm: None,
         ci95: found.map(|f| f.ci95),

@@ -10,6 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use super::charts::charts;
 use super::sections::sections;
 use super::tables::{View, views};
+use super::verdict::verdict;
 use super::{Collected, Summary};
 
 const STYLE: &str = include_str!("page.css");
@@ -60,6 +61,9 @@ fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
             p class="lead" {
                 (plural(summary.runs.len(), "run")) " on " (plural(views.len(), "data set"))
                 ": what image-text classifiers keep when image or text is missing or noisy."
+            }
+            @for (view, text) in views.iter().filter_map(|v| Some((v, verdict(v)?))) {
+                p class="verdict" { @if views.len() > 1 { b { (view.dataset) ": " } } (text) }
             }
             nav {
                 @for (number, view) in views.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::verdict::verdict;
 use super::{Comparison, Row, Summary};
 use crate::metrics::{Better, Score, Unit};
 use crate::record::{Condition, Impairment, Measure};
@@ -184,6 +185,9 @@ pub(super) fn interval(c: &Comparison) -> String {
 pub fn tables(summary: &Summary) -> String {
     let mut out = String::new();
     for view in views(summary) {
+        if let Some(text) = verdict(&view) {
+            let _ = writeln!(out, "{text}\n");
+        }
         let _ = writeln!(
             out,
             "{} · {}{}, mean±sd over {} seed{}",
@@ -287,5 +291,50 @@ fn comparisons(out: &mut String, view: &View<'_>, metric: Score) {
             Verdict::of(c).name()
         );
         last = pair;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::statistics::holm;
+
+    #[test]
+    fn no_row_is_called_better_or_worse_with_a_corrected_p_from_05_on() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let (mut clear, mut doubtful) = (0, 0);
+        for _ in 0..200 {
+            let ps: Vec<f64> = (0..20).map(|_| rng.random::<f64>().powi(6)).collect();
+            for (p, corrected) in ps.iter().zip(holm(&ps)) {
+                let difference = rng.random_range(-0.1..0.1f64);
+                // The interval leaves 0 out where the p-value says so.
+                let reach = difference.abs() * if *p < 0.05 { 0.9 } else { 1.1 };
+                let ci95 = [difference - reach, difference + reach];
+                let c = Comparison {
+                    dataset: String::new(),
+                    a: String::new(),
+                    b: String::new(),
+                    metric: Score::all().next().unwrap(),
+                    condition: COMPARED[rng.random_range(0..COMPARED.len())].clone(),
+                    difference: Some(difference),
+                    p: Some(*p),
+                    p_holm: Some(corrected),
+                    ci95: Some(ci95),
+                    draws: 1,
+                    seeds: 5,
+                    grade: Some(Grade::of(ci95, Some(corrected))),
+                };
+                let called = matches!(Verdict::of(&c), Verdict::Better | Verdict::Worse);
+                assert_eq!(called, corrected < 0.05, "{c:?}");
+                assert_eq!(Verdict::of(&c) == Verdict::Suggestive, *p < 0.05 && corrected >= 0.05, "{c:?}");
+                let name = Verdict::of(&c).name();
+                assert_eq!(called, name.contains("better") || name.contains("worse"));
+                (clear, doubtful) = (clear + u32::from(called), doubtful + u32::from(!called));
+            }
+        }
+        assert!(clear > 100 && doubtful > 100);
     }
 }

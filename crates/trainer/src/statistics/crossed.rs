@@ -1,16 +1,15 @@
-//! One interval for a score or a difference: the crossed bootstrap, which draws seeds and groups of test samples alike.
+//! One interval for a score or a difference: the crossed bootstrap, in which seeds and groups of test samples both vary.
 //!
-//! A draw of the groups gives each seed's score ([`Bootstrap`](super::Bootstrap)); of these one fewer seeds than there are
-//! is drawn with replacement, so that few seeds do not look more alike than they are. The spread of the draws is the
-//! standard error. How many degrees of freedom it has follows from how much of it the seeds make (Satterthwaite); interval
-//! and p-value are both Student's t with these, so that they never contradict each other.
+//! Groups are drawn ([`Bootstrap`](super::Bootstrap)), and the spread of the mean over seeds is the groups' error. The
+//! spread of a mean of one fewer seeds than there are, drawn with replacement, needs no draws: it is the standard error
+//! over seeds. Each error reaches as far as Student's t with its own degrees of freedom, and the two reaches add up as
+//! squares: such an interval holds the truth at least as often as it says (Banerjee 1960), however few the seeds. The
+//! p-value is the level at which the interval touches 0, so that the two never contradict each other.
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{mean, standard_deviation, student_two_sided};
+use super::{mean, standard_deviation};
 
 /// What a crossed bootstrap says of a mean over seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,34 +20,40 @@ pub struct Crossed {
     pub p: Option<f64>,
 }
 
-/// The interval of `estimate`, the mean over seeds of something whose values under each draw of the `groups` test groups
+/// The interval of the mean of `observed`, one value per seed, whose values under each draw of the `groups` test groups
 /// are `draws`, `[draws][seeds]`. With one seed the interval is about test samples alone.
 ///
 /// `None` without spread, or where more than one draw in a hundred is undefined.
-pub fn crossed(estimate: f64, draws: &[Vec<f64>], groups: usize, seed: u64) -> Option<Crossed> {
-    let seeds = draws.first()?.len();
-    let finite: Vec<&Vec<f64>> = draws.iter().filter(|d| d.iter().all(|v| v.is_finite())).collect();
-    if groups < 2 || seeds == 0 || (draws.len() - finite.len()) * 100 > draws.len() {
+pub fn crossed(observed: &[f64], draws: &[Vec<f64>], groups: usize) -> Option<Crossed> {
+    let (estimate, seeds) = (mean(observed)?, observed.len());
+    let finite = draws.iter().filter(|d| d.iter().all(|v| v.is_finite()));
+    let means: Vec<f64> = finite.filter_map(|d| mean(d)).collect();
+    if groups < 2 || !estimate.is_finite() || (draws.len() - means.len()) * 100 > draws.len() {
         return None;
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let taken = seeds.max(2) - 1;
-    let both: Vec<f64> = finite
-        .iter()
-        .map(|d| (0..taken).map(|_| d[rng.random_range(0..seeds as u32) as usize]).sum::<f64>() / taken as f64)
-        .collect();
-    let of_groups: Vec<f64> = finite.iter().filter_map(|d| mean(d)).collect();
-    let (error, of_groups) = (standard_deviation(&both)?, standard_deviation(&of_groups)?);
-    let scale = finite.iter().flat_map(|d| d.iter()).fold(0.0f64, |m, v| m.max(v.abs()));
-    if error <= 1e-12 * scale || !estimate.is_finite() {
+    let of_groups = standard_deviation(&means)?;
+    let of_seeds = standard_deviation(observed).map(|deviation| deviation / (seeds as f64).sqrt());
+    let scale = observed.iter().chain(&means).fold(0.0f64, |most, v| most.max(v.abs()));
+    if of_groups.hypot(of_seeds.unwrap_or(0.0)) <= 1e-12 * scale {
         return None;
     }
-    let by_seeds = if seeds > 1 { (1.0 - (of_groups / error).powi(2)).clamp(0.0, 1.0) } else { 0.0 };
-    let of_seeds = if seeds > 1 { by_seeds.powi(2) / (seeds - 1) as f64 } else { 0.0 };
-    let degrees = 1.0 / (of_seeds + (1.0 - by_seeds).powi(2) / (groups - 1) as f64);
-    let reach = StudentsT::new(0.0, 1.0, degrees).ok()?.inverse_cdf(0.975) * error;
-    let p = (seeds > 1).then(|| student_two_sided(estimate / error, degrees));
-    Some(Crossed { ci95: [estimate - reach, estimate + reach], p })
+    let t = |degrees: usize| StudentsT::new(0.0, 1.0, degrees as f64).ok();
+    let (by_groups, by_seeds) = (t(groups - 1)?, t(seeds.max(2) - 1)?);
+    let reach = |level: f64| {
+        let far = |t: &StudentsT, error: f64| t.inverse_cdf(level / 2.0) * error;
+        far(&by_groups, of_groups).hypot(of_seeds.map_or(0.0, |error| far(&by_seeds, error)))
+    };
+    let half = reach(0.05);
+    let p = of_seeds.map(|_| {
+        // Halving the logarithm of the level: below the least nothing is told apart.
+        let (mut low, mut high) = (1e-12f64.ln(), 0.0f64);
+        for _ in 0..50 {
+            let middle = (low + high) / 2.0;
+            if reach(middle.exp()) > estimate.abs() { low = middle } else { high = middle }
+        }
+        high.exp()
+    });
+    Some(Crossed { ci95: [estimate - half, estimate + half], p })
 }
 
 /// What may be said of a difference.
