@@ -10,7 +10,7 @@ pub(crate) const ABOUT: &str = "train the paper's comparison on the bundled task
 
 const USAGE: &str = "\
 cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config FILE]… [--encoders frozen|small|IMAGE,TEXT]
-                      [--methods LIST] [--seeds N] [--jobs N] [--out DIR] [--set KEY=VALUE]…
+                      [--methods LIST] [--seeds N] [--jobs N] [--out DIR] [--set KEY=VALUE]… [--verbose]
 
   --quick      one small pass: one seed, few epochs (about a minute); says that it works, not who wins
   --data       bundled task or folder; may be repeated (default: emoji, icons, sentiment)
@@ -20,6 +20,7 @@ cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config F
   --seeds      seeds a row (default: 5)
   --out        where runs and report go (default: target/reproduce)
   --set        a config key for every run, such as epochs=10
+  --verbose    print every table at the end, not the answer alone
 
 An interrupted run is taken up again by the same command; finished runs are not redone.";
 
@@ -35,6 +36,7 @@ struct Plan {
     jobs: Option<String>,
     out: Option<PathBuf>,
     sets: Vec<String>,
+    verbose: bool,
 }
 
 impl Plan {
@@ -50,12 +52,14 @@ impl Plan {
             jobs: None,
             out: None,
             sets: Vec::new(),
+            verbose: false,
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().cloned().with_context(|| format!("{arg} needs a value\n\n{USAGE}"));
             match arg.as_str() {
                 "--quick" => plan.quick = true,
+                "--verbose" => plan.verbose = true,
                 "--data" => plan.data.push(value()?),
                 "--layout" => plan.layout = Some(value()?),
                 "--config" => plan.configs.push(value()?.into()),
@@ -110,6 +114,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         return Ok(());
     }
     let plan = Plan::parse(args)?;
+    let minutes =
+        if plan.quick { "about a minute" } else { "a few minutes with frozen encoders, hours with trained ones" };
+    eprintln!("building (minutes the first time), then training: {minutes}; every run says how long is left");
     let program = build()?;
     let started = Instant::now();
     let out = plan.out.clone().unwrap_or_else(|| {
@@ -143,8 +150,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let (page, summary) = (out.join("report.html"), out.join("summary.json"));
     let mut report = Command::new(&program);
     report.arg("report").args(&folders).arg("--out").arg(&page).arg("--summary").arg(&summary);
+    if plan.verbose {
+        report.arg("--verbose");
+    }
     succeed(&mut report)?;
-    eprintln!("{:.0} s; {} and {}", started.elapsed().as_secs_f64(), page.display(), summary.display());
+    eprintln!("{:.0} s in all; the numbers: {}", started.elapsed().as_secs_f64(), summary.display());
     Ok(())
 }
 

@@ -27,4 +27,4 @@ pub use run::Run;
 pub use summarise::summary;
 pub use summary::{Comparison, Row, RunCard, Summary};
 pub use tables::tables;
-pub use verdict::verdicts;
+pub use verdict::{answer, verdicts};

@@ -58,6 +58,7 @@ fn the_whole_report_is_golden_and_repeats() {
     }
     assert!(!page.contains("paper:<br>"), "the paper has no emoji");
     assert!(!page.contains("NaN") && !page.contains("inf "));
+    assert!(!page.contains(root.path().to_str().unwrap()), "no path of this machine");
 }
 
 #[test]
@@ -239,6 +240,7 @@ fn broken_runs_are_named_and_left_out() {
     assert_eq!(summary.runs.len(), 6);
     let page = report::html(&collected, &summary);
     assert!(page.contains("Left out") && page.contains("not finished"));
+    assert!(!page.contains(root.path().to_str().unwrap()), "no path of this machine");
     assert!(report::tables(&summary).contains("skipped "));
 }
 

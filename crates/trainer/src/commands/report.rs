@@ -17,6 +17,9 @@ pub(super) struct Report {
     /// The page to write.
     #[arg(long, value_name = "FILE.html")]
     out: Option<PathBuf>,
+    /// Print every table too. Without --out they are printed anyway.
+    #[arg(long)]
+    verbose: bool,
     /// The numbers behind the page, as JSON.
     #[arg(long, value_name = "FILE.json")]
     summary: Option<PathBuf>,
@@ -31,7 +34,11 @@ impl Report {
         }
         let collected = report::collect(&self.folders)?;
         let summary = report::summary(&collected);
-        std::io::stdout().write_all(report::tables(&summary).as_bytes())?;
+        let shown = match self.out.is_none() || self.verbose {
+            true => report::tables(&summary),
+            false => report::answer(&summary),
+        };
+        std::io::stdout().write_all(shown.as_bytes())?;
         if let Some(path) = &self.summary {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?;
         }

@@ -192,7 +192,7 @@ fn resample<'a>(
                     let told = run.record.score(condition, metric).map_or("null".into(), |v| v.to_string());
                     notes.push(format!(
                         "{}: {metric} under {condition} is {ours} by its predictions, but results.json says {told}",
-                        run.path.display()
+                        run.place()
                     ));
                 }
                 sources.insert(key, scores.len());

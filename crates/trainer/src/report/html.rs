@@ -3,11 +3,15 @@
 mod facts;
 mod findings;
 mod grid;
+mod hero;
 mod ranking;
+
+use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 use super::charts::charts;
+use super::run::place;
 use super::sections::sections;
 use super::tables::{View, views};
 use super::verdict::verdict;
@@ -64,6 +68,7 @@ fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
             }
             @for (view, text) in views.iter().filter_map(|v| Some((v, verdict(v)?))) {
                 p class="verdict" { @if views.len() > 1 { b { (view.dataset) ": " } } (text) }
+                (hero::hero(view))
             }
             nav {
                 @for (number, view) in views.iter().enumerate() {
@@ -102,7 +107,8 @@ fn foot(summary: &Summary) -> Markup {
             }
         }
     };
-    let skipped: Vec<String> = summary.skipped.iter().map(|s| format!("{}: {}", s.path, s.reason)).collect();
+    let skipped: Vec<String> =
+        summary.skipped.iter().map(|s| format!("{}: {}", place(Path::new(&s.path)), s.reason)).collect();
     markup! {
         (list("Left out", &skipped))
         (list("Notes", &summary.notes))

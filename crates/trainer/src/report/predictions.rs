@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::run::place;
 use crate::metrics::{Task, Truth};
 use crate::record::Condition;
 
@@ -43,12 +44,12 @@ impl Predictions {
     pub(super) fn read(run: &Path, condition: &Condition, classes: &[String]) -> Result<Self, String> {
         let path = run.join("predictions").join(format!("{condition}.jsonl"));
         let name = format!("predictions/{condition}.jsonl");
-        crate::record::sums::verify(run, &name).map_err(|e| format!("{}: {e}", run.display()))?;
-        let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        crate::record::sums::verify(run, &name).map_err(|e| format!("{}: {e}", place(run)))?;
+        let file = File::open(&path).map_err(|e| format!("{}: {e}", place(&path)))?;
         let index: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
         let mut all = Self::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
-            let at = |what: String| format!("{}, line {}: {what}", path.display(), number + 1);
+            let at = |what: String| format!("{}, line {}: {what}", place(&path), number + 1);
             let line = line.map_err(|e| at(e.to_string()))?;
             if line.trim().is_empty() {
                 continue;

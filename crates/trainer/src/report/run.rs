@@ -29,8 +29,19 @@ impl Run {
         })
     }
 
+    /// The end of its path, which says which run it is and not on whose machine.
+    pub(super) fn place(&self) -> String {
+        place(&self.path)
+    }
+
     /// A row of a table.
     pub fn measure(&self, measure: &Measure, score: Score) -> Option<f64> {
         self.record.measure(measure, score)
     }
+}
+
+/// The last folders of a path.
+pub(super) fn place(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    parts[parts.len().saturating_sub(3)..].join("/")
 }

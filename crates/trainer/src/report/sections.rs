@@ -119,7 +119,7 @@ fn arms<'a>(runs: &[&'a Run], repeated: &mut Vec<Skipped>) -> Vec<Arm<'a>> {
             }
             let seeds = arms.entry((rank(&label), label)).or_default();
             if let Some(first) = seeds.get(&run.record.seed) {
-                let reason = format!("the same data, method and seed as {}", first.path.display());
+                let reason = format!("the same data, method and seed as {}", first.place());
                 repeated.push(Skipped { path: run.path.display().to_string(), reason });
             } else {
                 seeds.insert(run.record.seed, run);

@@ -1,10 +1,14 @@
 //! Small plots as inline SVG: lines, bars, histograms. Colours are classes, so that a page decides on light and dark.
 
+mod dumbbell;
+
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
 use crate::metrics::Unit;
+
+pub(super) use dumbbell::{Dot, dumbbell};
 
 /// A line of a plot.
 pub(super) struct Line {

@@ -219,7 +219,7 @@ pub fn tables(summary: &Summary) -> String {
 }
 
 /// Names and paths come from files: nothing in them may steer the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 

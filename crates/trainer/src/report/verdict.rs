@@ -1,6 +1,6 @@
 //! The answer in one sentence: what a missing modality costs, and what the best row keeps.
 
-use super::tables::{Verdict, View, points, views};
+use super::tables::{Verdict, View, points, printable, views};
 use super::{Comparison, Summary};
 use crate::arms::{Role, arm_entry, title};
 use crate::metrics::{Better, Score, Unit};
@@ -11,14 +11,23 @@ pub fn verdicts(summary: &Summary) -> Vec<(String, String)> {
     views(summary).iter().filter_map(|view| Some((view.dataset.to_owned(), verdict(view)?))).collect()
 }
 
+/// The sentences for a terminal, and how much was left out.
+pub fn answer(summary: &Summary) -> String {
+    let sentence = |(dataset, text): (String, String)| format!("{dataset}: {text}\n");
+    let mut out: String = verdicts(summary).into_iter().map(sentence).collect();
+    let (skipped, notes) = (summary.skipped.len(), summary.notes.len());
+    if skipped + notes > 0 {
+        out += &format!("{skipped} runs were left out and {notes} notes made: the page and --verbose name them\n");
+    }
+    printable(&out)
+}
+
 /// The sentence of one data set; none where scores are undefined.
 pub(super) fn verdict(view: &View<'_>) -> Option<String> {
-    let base = if view.methods.contains(&"joint") { "joint" } else { view.methods.first()? };
+    let base = base(view)?;
     let mean = |method: &str, measure: &Measure| view.row(method, measure)?.mean;
     let full = mean(base, &Measure::Of(Condition::Full))?;
-    let missing = view.modalities.iter().filter_map(|m| Some((*m, mean(base, &Measure::Of(Condition::missing(m)))?)));
-    // The modality that is missed most.
-    let (modality, left) = missing.min_by(|x, y| view.metric.order(y.1, x.1))?;
+    let (modality, left) = missed_most(view, base)?;
     let measure = Measure::Of(Condition::missing(modality));
     let says = |value: f64| view.metric.text(value, 1);
     let sign = if view.metric.unit == Unit::Percent { " %" } else { "" };
@@ -41,6 +50,28 @@ pub(super) fn verdict(view: &View<'_>) -> Option<String> {
     }
     let clear = matches!(Verdict::of(c), Verdict::Better | Verdict::Worse);
     Some(text + if clear { "." } else { ". No clear winner." })
+}
+
+/// The baseline, and the row that the sentence sets beside it.
+pub(super) fn heroes<'a>(view: &View<'a>) -> Vec<&'a str> {
+    let base = base(view);
+    let compared = || {
+        let missing = base.and_then(|base| missed_most(view, base))?;
+        let comparisons = view.comparisons(view.metric, &[Measure::Of(Condition::missing(missing.0))]);
+        rival(view, base?, &comparisons).map(|c| c.a.as_str())
+    };
+    base.into_iter().chain(compared()).collect()
+}
+
+/// What others are set beside: joint training where it was run.
+fn base<'a>(view: &View<'a>) -> Option<&'a str> {
+    view.methods.iter().find(|m| **m == "joint").or(view.methods.first()).copied()
+}
+
+/// The modality without which a row scores least, and that score.
+fn missed_most<'a>(view: &View<'a>, method: &str) -> Option<(&'a str, f64)> {
+    let score = |m: &&'a str| Some((*m, view.row(method, &Measure::Of(Condition::missing(m)))?.mean?));
+    view.modalities.iter().filter_map(score).min_by(|x, y| view.metric.order(y.1, x.1))
 }
 
 fn signed(score: Score, value: f64) -> String {

@@ -101,7 +101,7 @@ pub(super) fn settings(section: &Section<'_>) -> Markup {
                 }
             }
             @if !run.config.is_empty() {
-                p class="reading" { (run.path.join("config.toml").display()) }
+                p class="reading" { (run.place()) "/config.toml" }
                 pre { (run.config) }
             }
         }
