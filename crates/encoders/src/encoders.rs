@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use balgrad_data::{Framing, Source};
 
+use crate::guard::guarded;
 use crate::weights::Weights;
 use crate::{Descriptor, Encoder, Error, Handcrafted, ModelFiles, NGrams, Parameters, Pixels, Result, Tokenizer, View};
 
@@ -95,6 +96,16 @@ pub enum Depth {
 }
 
 impl EncoderEntry {
+    /// A pretrained encoder from the files of a model; `None` for one of another kind. What a hostile file makes the build panic
+    /// over is an error that names it.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or do not fit together.
+    pub fn pretrained(&self, files: &ModelFiles, p: &Parameters) -> Result<Option<Box<dyn Encoder>>> {
+        let EncoderKind::Pretrained { build, .. } = self.kind else { return Ok(None) };
+        guarded(files.place(), "the encoder", || build(files, p)).map(Some)
+    }
+
     /// How deep a parameter stands, by its name below the encoder. Its block is the first number among the parts of the name.
     pub fn depth(&self, parameter: &str) -> Depth {
         match parameter.split('.').find_map(|part| part.parse().ok()) {

@@ -6,6 +6,7 @@ mod encoders;
 mod error;
 mod features;
 mod fusion;
+mod guard;
 mod head;
 mod layers;
 mod ops;

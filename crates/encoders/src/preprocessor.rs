@@ -47,6 +47,9 @@ pub(crate) enum Takes {
     Any(usize),
 }
 
+/// The longest side of what an encoder reads, in pixels; before the centre is cut out, twice that.
+const LARGEST: usize = 4096;
+
 /// From this edge on, ConvNext's processor stretches the whole image.
 const CONVNEXT_WHOLE: usize = 384;
 
@@ -85,7 +88,15 @@ impl Preprocessor {
             (Takes::Only(size), _) => size,
             (Takes::Any(usual), asked) => asked.or(own.map(|(size, _)| size)).unwrap_or(usual),
         };
-        let edge = own.and_then(|(own, edge)| Some((edge? * size).div_ceil(own.max(1))));
+        if !(1..=LARGEST).contains(&size) {
+            let problem = format!("images of {size} pixels a side; from 1 to {LARGEST} are possible");
+            return Err(crate::Error::invalid(place, problem));
+        }
+        let edge = own.and_then(|(own, edge)| Some(edge?.saturating_mul(size).div_ceil(own.max(1))));
+        if let Some(edge) = edge.filter(|edge| !(1..=2 * LARGEST).contains(edge)) {
+            let problem = format!("images resized to {edge} pixels; from 1 to {} are possible", 2 * LARGEST);
+            return Err(crate::Error::invalid(place, problem));
+        }
         let filter = match self.resample {
             None | Some(2) => Filter::Bilinear,
             Some(3) => Filter::Bicubic,
@@ -96,6 +107,9 @@ impl Preprocessor {
             }
         };
         let (mean, std) = (self.image_mean.unwrap_or(mean), self.image_std.unwrap_or(std));
+        if mean.iter().any(|v| !v.is_finite()) || std.iter().any(|v| !v.is_normal() || *v < 0.0) {
+            return Err(crate::Error::invalid(place, "image_mean or image_std is no usable number"));
+        }
         Ok(Pixels { framing: Framing { size: size as u32, edge: edge.map(|edge| edge as u32), filter }, mean, std })
     }
 }
@@ -172,6 +186,25 @@ mod tests {
             let own: Preprocessor = serde_json::from_str(file).unwrap();
             let found = own.pixels(None, Takes::Any(224), ([0.1; 3], [0.2; 3]), name).unwrap();
             assert_eq!(found.framing, Framing { size: *size, edge: *edge, filter: *filter }, "{name}");
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        for file in [
+            r#"{"size": 0}"#,
+            r#"{"size": 20000}"#,
+            r#"{"size": 1000000000}"#,
+            r#"{"size": 4294967360}"#,
+            r#"{"size": {"height": 224, "width": 0}}"#,
+            r#"{"size": 18446744073709551615, "crop_size": 224, "do_center_crop": true}"#,
+            r#"{"size": 224, "crop_pct": 1e-9}"#,
+            r#"{"size": 224, "image_std": [0.5, 0, 0.5]}"#,
+            r#"{"size": 224, "image_mean": [1e39, 0, 0.5]}"#,
+        ] {
+            let read: Result<Preprocessor, _> = serde_json::from_str(file);
+            let found = read.map(|own| own.pixels(None, Takes::Any(224), ([0.1; 3], [0.2; 3]), "x"));
+            assert!(!matches!(found, Ok(Ok(_))), "{file}");
         }
     }
 

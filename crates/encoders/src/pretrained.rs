@@ -2,15 +2,17 @@
 
 mod hub;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use balgrad_nn::InitialValues as _;
 use hf_hub::RepoType;
 pub use hub::{HubSettings, hub_dataset};
 
 use crate::preprocessor::{Preprocessor, Takes};
+use crate::tokenizer::Casing;
 use crate::weights::Weights;
 use crate::{Error, Pixels, Result, Tokenizer, Tokens};
 
@@ -102,7 +104,8 @@ impl ModelFiles {
         self.json("config.json")?.ok_or_else(|| Error::invalid(&self.place, "no config.json"))
     }
 
-    /// The weights: `model.safetensors`, else `pytorch_model.bin`, else the only `.safetensors` or `.pth` of a folder.
+    /// The weights: `model.safetensors`, else `pytorch_model.bin`, each whole or in the parts that an index names, else the only
+    /// `.safetensors` or `.pth` of a folder.
     ///
     /// # Errors
     /// If there are none, several, or they cannot be read.
@@ -112,7 +115,10 @@ impl ModelFiles {
         }
         for name in ["model.safetensors", "pytorch_model.bin"] {
             if let Some(path) = self.file(name)? {
-                return Weights::open(&path);
+                return Ok(Weights::open(&path)?.unwrapped());
+            }
+            if let Some(weights) = self.parts(&format!("{name}.index.json"))? {
+                return Ok(weights.unwrapped());
             }
         }
         let bad = |problem: String| Err(Error::invalid(&self.place, problem));
@@ -122,13 +128,39 @@ impl ModelFiles {
             |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "pth");
         let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(wanted).collect();
         match (found.pop(), found.len()) {
-            (Some(path), 0) => Weights::open(&path),
+            (Some(path), 0) => Ok(Weights::open(&path)?.unwrapped()),
             (Some(_), more) => bad(format!("{} files of weights; name one model.safetensors", more + 1)),
             (None, _) => bad("no model.safetensors and no .pth".into()),
         }
     }
 
-    /// `tokenizer.json` or `vocab.txt`; `None` if there is neither.
+    /// The weights whose parts the index `name` lists; `None` if there is no such index.
+    fn parts(&self, name: &str) -> Result<Option<Weights>> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let Some(Index { weight_map }) = self.json(name)? else { return Ok(None) };
+        let bad = |problem: String| Error::invalid(&self.place, format!("{name}: {problem}"));
+        let mut all: Option<Weights> = None;
+        for part in weight_map.values().collect::<BTreeSet<_>>() {
+            let inside = Path::new(part).components().all(|piece| matches!(piece, Component::Normal(_)));
+            let path = if inside { self.file(part)? } else { None };
+            let path = path.ok_or_else(|| bad(format!("the part `{part}` is missing")))?;
+            let weights = Weights::open(&path)?;
+            let here = weight_map.iter().filter(|(_, file)| *file == part);
+            if let Some((lost, _)) = here.into_iter().find(|(tensor, _)| !weights.contains(tensor)) {
+                return Err(bad(format!("`{part}` lacks `{lost}`")));
+            }
+            all = Some(match all {
+                Some(before) => before.and(weights),
+                None => weights,
+            });
+        }
+        all.map(Some).ok_or_else(|| bad("it lists no parts".into()))
+    }
+
+    /// `tokenizer.json`, or `vocab.txt` with what `tokenizer_config.json` says of it; `None` if there is neither.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -136,12 +168,12 @@ impl ModelFiles {
         if let Source::Kept { texts, .. } = &self.source {
             return texts.get("tokenizer.json").map(|json| Tokenizer::from_json(json)).transpose();
         }
-        for name in ["tokenizer.json", "vocab.txt"] {
-            if let Some(path) = self.file(name)? {
-                return Tokenizer::open(&path).map(Some);
-            }
+        if let Some(path) = self.file("tokenizer.json")? {
+            return Tokenizer::open(&path).map(Some);
         }
-        Ok(None)
+        let Some(path) = self.file("vocab.txt")? else { return Ok(None) };
+        let casing: Casing = self.json("tokenizer_config.json")?.unwrap_or_default();
+        Tokenizer::from_vocabulary(&path, &casing).map(Some)
     }
 
     /// Up to `limit` tokens; the empty text is what the tokenizer makes of it.
@@ -171,5 +203,49 @@ impl ModelFiles {
         let Some(path) = self.file(name)? else { return Ok(None) };
         let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
         Ok(Some((path.display().to_string(), text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::{DType, Device, Tensor};
+    use std::collections::HashMap;
+
+    fn folder(parts: &[(&str, &[&str])], index: &str) -> (tempfile::TempDir, ModelFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, names) in parts {
+            let tensor = |name: &&str| ((*name).to_owned(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
+            let tensors: HashMap<String, Tensor> = names.iter().map(tensor).collect();
+            candle_core::safetensors::save(&tensors, folder.path().join(file)).unwrap();
+        }
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+        let files = ModelFiles::open(folder.path().to_str().unwrap(), &HubSettings::default()).unwrap();
+        (folder, files)
+    }
+
+    const PARTS: &[(&str, &[&str])] = &[("1.safetensors", &["module.a"]), ("2.safetensors", &["module.b", "module.c"])];
+
+    #[test]
+    fn weights_in_parts_are_put_together() {
+        let index = r#"{"metadata": {}, "weight_map": {"module.a": "1.safetensors", "module.b": "2.safetensors"}}"#;
+        let (_folder, files) = folder(PARTS, index);
+        assert_eq!(files.weights().unwrap().unused(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_index_that_does_not_hold_is_refused() {
+        for (map, word) in [
+            (r#"{"module.a": "3.safetensors"}"#, "`3.safetensors` is missing"),
+            (r#"{"module.a": "../1.safetensors"}"#, "`../1.safetensors` is missing"),
+            (r#"{"module.b": "1.safetensors"}"#, "`1.safetensors` lacks `module.b`"),
+            ("{}", "lists no parts"),
+            ("7", "invalid type"),
+        ] {
+            let (_folder, files) = folder(PARTS, &format!(r#"{{"weight_map": {map}}}"#));
+            let error = files.weights().err().unwrap().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

@@ -14,7 +14,14 @@ use tokenizers::{
     Tokenizer as Inner, Trainer,
 };
 
+use crate::guard::guarded;
 use crate::{Error, Result};
+
+/// Who reads tokenizers, in errors.
+const LIBRARY: &str = "the tokenizer library";
+
+/// The largest id of a token: memory is set aside for all below it.
+const LARGEST_ID: u32 = 1 << 24;
 
 const UNKNOWN: &str = "[UNK]";
 const START: &str = "[CLS]";
@@ -46,6 +53,21 @@ impl Splits {
 impl From<Inner> for Tokenizer {
     fn from(inner: Inner) -> Self {
         Self { inner, splits: Arc::default() }
+    }
+}
+
+/// What a `tokenizer_config.json` says of a vocabulary of plain text.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Casing {
+    do_lower_case: bool,
+    strip_accents: Option<bool>,
+    tokenize_chinese_chars: bool,
+}
+
+impl Default for Casing {
+    fn default() -> Self {
+        Self { do_lower_case: true, strip_accents: None, tokenize_chinese_chars: true }
     }
 }
 
@@ -84,17 +106,28 @@ impl Tokenizer {
     /// If the file cannot be read or is neither.
     pub fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let fail = |error: tokenizers::Error| Error::invalid(&place, format!("not readable as a tokenizer: {error}"));
         if path.extension().is_some_and(|extension| extension == "txt") {
-            let model = WordPiece::from_file(&place).unk_token(UNKNOWN.into()).build().map_err(fail)?;
-            return finish(shell(model)?);
+            return Self::from_vocabulary(path, &Casing::default());
         }
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-        let mut inner = Inner::from_bytes(&bytes).map_err(fail)?;
+        let mut inner = parse(&place, &bytes)?;
         // Batches are padded and cut by the reader, which knows the encoder's limit.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(fail)?;
+        inner.with_truncation(None).map_err(|error| unreadable(&place, &error))?;
         Ok(inner.into())
+    }
+
+    /// Reads a BERT `vocab.txt`.
+    pub(crate) fn from_vocabulary(path: &Path, casing: &Casing) -> Result<Self> {
+        let place = path.display().to_string();
+        guarded(&place, LIBRARY, || {
+            let model = WordPiece::from_file(&place).unk_token(UNKNOWN.into()).build();
+            let mut inner = shell(model.map_err(|error| unreadable(&place, &error))?)?;
+            let Casing { do_lower_case, strip_accents, tokenize_chinese_chars } = *casing;
+            let normalizer = BertNormalizer::new(true, tokenize_chinese_chars, strip_accents, do_lower_case);
+            inner.with_normalizer(Some(normalizer)).map_err(fail)?;
+            finish(inner)
+        })
     }
 
     /// Writes a `tokenizer.json` that [`open`](Self::open) and Hugging Face's libraries read.
@@ -119,9 +152,12 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer's own rules fail on it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true);
-        let encoding = encoding.map_err(|error| Error::invalid(format!("text {text:?}"), error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let place = || format!("text {:?}", text.chars().take(60).collect::<String>());
+        guarded(&place(), LIBRARY, || {
+            let encoding = self.inner.encode_fast(text, true);
+            let encoding = encoding.map_err(|error| Error::invalid(place(), error.to_string()))?;
+            Ok(encoding.get_ids().to_vec())
+        })
     }
 
     /// How many ids there are.
@@ -166,7 +202,7 @@ impl Tokenizer {
     /// # Errors
     /// If the text is no tokenizer.
     pub fn from_json(json: &str) -> Result<Self> {
-        Ok(Inner::from_bytes(json).map_err(fail)?.into())
+        Ok(parse("the tokenizer of a model", json.as_bytes())?.into())
     }
 
     /// The tokenizer as the text of a `tokenizer.json`.
@@ -176,6 +212,21 @@ impl Tokenizer {
     pub fn to_json(&self) -> Result<String> {
         self.inner.to_string(false).map_err(|error| Error::invalid("tokenizer", error.to_string()))
     }
+}
+
+/// A `tokenizer.json`; its errors are those of the file `place`.
+fn parse(place: &str, bytes: &[u8]) -> Result<Inner> {
+    let inner = guarded(place, LIBRARY, || Inner::from_bytes(bytes).map_err(|error| unreadable(place, &error)))?;
+    match inner.get_vocab(true).into_iter().find(|(_, id)| *id > LARGEST_ID) {
+        Some((token, id)) => {
+            Err(Error::invalid(place, format!("token `{token}` has the id {id}; at most {LARGEST_ID}")))
+        }
+        None => Ok(inner),
+    }
+}
+
+fn unreadable(place: &str, error: &tokenizers::Error) -> Error {
+    Error::invalid(place, format!("not readable as a tokenizer: {error}"))
 }
 
 /// The words of a text, as [`shell`] splits it.
@@ -274,6 +325,39 @@ mod tests {
         assert_eq!(splits.of(5), [(7, 8), (12, 11)]);
         assert_eq!(splits.of(6), [(9, 10)]);
         assert!(splits.of(7).is_empty() && splits.of(0).is_empty() && splits.of(99).is_empty());
+    }
+
+    #[test]
+    fn a_vocabulary_is_as_cased_as_its_model_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.txt");
+        std::fs::write(&path, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nRed\nred\n").unwrap();
+        let ids = |config: &str| {
+            let casing: Casing = serde_json::from_str(config).unwrap();
+            Tokenizer::from_vocabulary(&path, &casing).unwrap().encode("Red réd").unwrap()
+        };
+        assert_eq!(ids("{}"), [2, 6, 6, 3]);
+        assert_eq!(ids(r#"{"do_lower_case": false, "never_split": null}"#), [2, 5, 1, 3]);
+        assert_eq!(ids(r#"{"do_lower_case": false, "strip_accents": true}"#), [2, 5, 6, 3]);
+    }
+
+    #[test]
+    fn hostile_tokenizers_are_refused() {
+        let good = Tokenizer::train(TEXTS, 64).unwrap().to_json().unwrap();
+        let spoilt = |spoil: fn(&mut serde_json::Value)| {
+            let mut json: serde_json::Value = serde_json::from_str(&good).unwrap();
+            spoil(&mut json);
+            let read = Tokenizer::from_json(&json.to_string()).and_then(|t| t.encode("woman rowing"));
+            read.unwrap_err().to_string()
+        };
+        let far = spoilt(|json| json["model"]["vocab"]["zzz"] = (1u32 << 31).into());
+        assert!(far.contains("token `zzz` has the id 2147483648"), "{far}");
+        let template = spoilt(|json| json["post_processor"]["special_tokens"] = serde_json::json!({}));
+        assert!(template.contains("tokenizer") || template.contains("text"), "{template}");
+        let map = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": ""});
+        let mut json: serde_json::Value = serde_json::from_str(&good).unwrap();
+        json["normalizer"] = map;
+        assert!(Tokenizer::from_json(&json.to_string()).is_err());
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Tensors read from a file, by name, with a record of which were used.
 
 mod legacy;
+mod pickle;
+mod storage;
+mod zipped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use balgrad_nn::InitialValues;
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};
 
+use crate::guard::guarded;
 use crate::{Error, Result};
 
 /// The tensors of a `.safetensors` file, or of a `.pth`/`.bin` file through a reader that executes nothing.
@@ -26,14 +30,39 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        // A pipe would never end.
+        if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+            return Err(Error::invalid(&place, "not a regular file"));
+        }
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-        let tensors = match extension {
-            "pth" | "pt" | "bin" if legacy::is_legacy(&bytes) => legacy::read(&bytes),
-            "pth" | "pt" | "bin" => candle_core::pickle::read_all(path).map(|all| all.into_iter().collect()),
-            _ => candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map(|all| all.into_iter().collect()),
-        };
-        let tensors = tensors.map_err(|error| Error::invalid(&place, format!("not readable as weights: {error}")))?;
+        let tensors = guarded(&place, "the reader of weights", || {
+            let tensors = match extension {
+                "pth" | "pt" | "bin" if legacy::is_legacy(&bytes) => legacy::read(&bytes),
+                "pth" | "pt" | "bin" => zipped::read(&bytes),
+                _ => candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map(|all| all.into_iter().collect()),
+            };
+            tensors.map_err(|error| Error::invalid(&place, format!("not readable as weights: {error}")))
+        })?;
         Ok(Self::from_tensors(place, tensors))
+    }
+
+    /// The tensors of both, under the name of the first.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.tensors.extend(other.tensors);
+        self
+    }
+
+    /// The same tensors without what wrappers put before all names: `module.` of data-parallel training, `_orig_mod.` of
+    /// compiled models.
+    #[must_use]
+    pub(crate) fn unwrapped(self) -> Self {
+        let wrapper = |prefix: &&&str| self.tensors.keys().all(|name| name.starts_with(**prefix));
+        match ["module.", "_orig_mod."].iter().find(wrapper) {
+            Some(prefix) if !self.tensors.is_empty() => {
+                self.renamed(|name| Some(name.strip_prefix(prefix)?.to_owned())).unwrapped()
+            }
+            _ => self,
+        }
     }
 
     /// Weights that are in memory already; `place` is what errors call them.
@@ -107,7 +136,54 @@ impl InitialValues for Weights {
                 found: tensor.dims().to_vec(),
             });
         }
+        if !is_finite(tensor) {
+            return Err(Error::NotFinite { place: self.place.clone(), name: name.into() });
+        }
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         Ok(tensor.to_device(device)?)
+    }
+}
+
+/// Whether all values are; those of a tensor on another device have been looked at on the way there.
+fn is_finite(tensor: &Tensor) -> bool {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(CpuStorage::F32(values)) => values.iter().all(|v| v.is_finite()),
+        Storage::Cpu(CpuStorage::F64(values)) => values.iter().all(|v| v.is_finite()),
+        Storage::Cpu(CpuStorage::F16(values)) => values.iter().all(|v| v.is_finite()),
+        Storage::Cpu(CpuStorage::BF16(values)) => values.iter().all(|v| v.is_finite()),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::DType;
+
+    #[test]
+    fn names_of_wrappers_are_taken_off_all_or_none() {
+        let of = |names: &[&str]| {
+            let one = |name: &&str| ((*name).to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+            Weights::from_tensors("x", names.iter().map(one).collect()).unwrapped().unused()
+        };
+        assert_eq!(of(&["module.a", "module.b"]), ["a", "b"]);
+        assert_eq!(of(&["_orig_mod.module.a"]), ["a"]);
+        assert_eq!(of(&["module.a", "b"]), ["b", "module.a"]);
+        assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused_where_they_are_used() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+                let tensor = Tensor::new(&[1.0, bad], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                let good = Tensor::new(&[1.0f32, 2.0], &Device::Cpu).unwrap();
+                let weights = Weights::from_tensors("m", BTreeMap::from([("a".into(), tensor), ("b".into(), good)]));
+                let take = |name: &str| weights.take(name, &Shape::from(2), &Device::Cpu);
+                assert!(take("a").unwrap_err().to_string().contains("`a` holds values that are not finite"));
+                assert!(take("b").is_ok(), "what is not used may be anything");
+            }
+        }
     }
 }

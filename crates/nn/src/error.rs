@@ -38,6 +38,14 @@ pub enum Error {
         /// The shape that was found.
         found: Vec<usize>,
     },
+    /// A parameter holds NaN or an infinity.
+    #[error("{place}: `{name}` holds values that are not finite: the file is damaged, or its training diverged")]
+    NotFinite {
+        /// Where it was found.
+        place: String,
+        /// The parameter's name.
+        name: String,
+    },
     /// A name that no table has.
     #[error("unknown {what} `{found}`; known: {known}")]
     UnknownName {

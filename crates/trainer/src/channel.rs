@@ -85,6 +85,19 @@ enum Mode {
     },
 }
 
+impl ChannelSpec {
+    /// Whether the numbers that a file holds can be used.
+    pub(crate) fn is_sound(&self) -> bool {
+        match &self.mode {
+            Mode::Frozen { missing, standardizer, .. } => {
+                let fits = |standardizer: &Standardizer| standardizer.fits(missing.len());
+                !missing.is_empty() && missing.iter().all(|v| v.is_finite()) && standardizer.as_ref().is_none_or(fits)
+            }
+            Mode::Trained { .. } => true,
+        }
+    }
+}
+
 /// How one modality reaches the model.
 pub(crate) struct Channel {
     modality: &'static Modality,
@@ -125,14 +138,14 @@ impl Channel {
         let (fitted, origin, mode) = match entry.kind {
             EncoderKind::Handcrafted { fit, .. } => (fit(&sources(), &options)?, None, None),
             EncoderKind::Scratch { fit, .. } => (fit(&sources(), &options)?, None, Some(trained(0, BTreeMap::new()))),
-            EncoderKind::Pretrained { build, .. } => match config.freeze {
+            EncoderKind::Pretrained { .. } => match config.freeze {
                 Freeze::All => (String::new(), Some(origin), None),
                 Freeze::First(freeze) => {
                     let files = origin.files(entry)?;
                     // Built once to find what is wrong before any work is done.
                     let whole = || -> balgrad_encoders::Result<()> {
-                        let encoder = build(&files, &Parameters::new(0, &Device::Cpu))?;
-                        if modality.inline {
+                        let encoder = entry.pretrained(&files, &Parameters::new(0, &Device::Cpu))?;
+                        if let Some(encoder) = encoder.filter(|_| modality.inline) {
                             encoder.reader().item(&Source::Text("a".into()), "a", &View::default())?;
                         }
                         Ok(())
@@ -206,7 +219,7 @@ impl Channel {
         let scope = parameters.scope(self.modality.name).scope("encoder");
         match (self.entry.kind, &self.spec.origin) {
             (EncoderKind::Scratch { build, .. }, _) => Ok(build(&self.spec.fitted, &scope)?),
-            (EncoderKind::Pretrained { build, .. }, Some(origin)) => {
+            (EncoderKind::Pretrained { .. }, Some(origin)) => {
                 let above = format!("{}.encoder.", self.modality.name);
                 let files = match trained {
                     Some(file) => origin.apply(ModelFiles::kept(settings.clone(), file, &above)),
@@ -218,7 +231,7 @@ impl Channel {
                     Depth::Block(block) => block < freeze,
                     Depth::Head => false,
                 };
-                Ok(build(&files, &scope.frozen_where(stays))?)
+                entry.pretrained(&files, &scope.frozen_where(stays))?.context("the encoder is pretrained")
             }
             _ => bail!("`{}` cannot be trained like this", self.entry.name),
         }
@@ -236,6 +249,9 @@ impl Channel {
         let loaded = self.loaded()?;
         let item = loaded.reader().item(source, "input", &View::default())?;
         let mut row = loaded.rows(&[item])?;
+        if row.len() != missing.len() {
+            bail!("`{}` gives {} features where the model reads {}", self.entry.name, row.len(), missing.len());
+        }
         if let Some(standardizer) = standardizer {
             standardizer.apply(&mut row);
         }

@@ -1,10 +1,12 @@
 //! `model.json`: all that is needed beside the weights to use a trained model.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use balgrad_data::Task;
-use balgrad_encoders::{Encoder, HeadForm, ModelConfig, Parameters, TowerConfig, TwoTower};
+use balgrad_encoders::{Encoder, HeadForm, ModelConfig, Parameters, TowerConfig, TwoTower, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::Usage;
@@ -16,6 +18,9 @@ use crate::targets::{Scaling, TargetEntry, target_of};
 
 /// The version of the file's form.
 const SCHEMA: u32 = 2;
+
+/// Widths of embeddings, as in configurations.
+const WIDTHS: RangeInclusive<usize> = 1..=65536;
 
 /// What a model is made of, its weights aside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,7 +96,28 @@ impl ModelSpec {
             let version = if schema < SCHEMA { "an older version: train the model again" } else { "a newer version" };
             bail!("{}: schema {schema} was written by {version}; this one reads schema {SCHEMA}", path.display());
         }
-        serde_json::from_str(&text).with_context(place)
+        let spec: Self = serde_json::from_str(&text).with_context(place)?;
+        spec.check().with_context(place)?;
+        Ok(spec)
+    }
+
+    /// An error if a number of the file cannot be meant. What only sizes the weights is held against them when they are loaded.
+    fn check(&self) -> Result<()> {
+        if !WIDTHS.contains(&self.width) {
+            bail!("`width` is {}; from {} to {} are possible", self.width, WIDTHS.start(), WIDTHS.end());
+        }
+        if self.classes.is_empty() || self.channels.is_empty() {
+            bail!("a model needs a class and a modality");
+        }
+        if self.task == Task::Regression && !self.scaling.fits(self.classes.len()) {
+            bail!("`scaling` does not hold the statistics of {} number(s)", self.classes.len());
+        }
+        match self.channels.iter().find(|channel| !channel.is_sound()) {
+            Some(channel) => {
+                bail!("the features of {}: their statistics are not finite, or of another length", channel.modality)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes `model.json` and `model.safetensors`.
@@ -136,7 +162,12 @@ pub(crate) fn build(
     parameters: &Parameters,
     trained: Option<&Path>,
 ) -> Result<TwoTower> {
-    let encoders = channels.iter().map(|channel| channel.encoder(parameters, trained));
+    // A trained model takes its values, and with them every size, from its weights: no size of another file is believed.
+    let source = match trained {
+        Some(file) => &parameters.pretrained(Arc::new(Weights::open(file)?)),
+        None => parameters,
+    };
+    let encoders = channels.iter().map(|channel| channel.encoder(source, trained));
     let encoders = encoders.collect::<Result<Vec<Box<dyn Encoder>>>>()?;
     let tower = |channel: &Channel| TowerConfig {
         name: channel.modality().name.to_owned(),
@@ -149,7 +180,7 @@ pub(crate) fn build(
         classes: spec.classes.len(),
         towers: channels.iter().map(tower).collect(),
     };
-    let model = TwoTower::new(&config, encoders, parameters).map_err(|e| match e {
+    let model = TwoTower::new(&config, encoders, source).map_err(|e| match e {
         balgrad_encoders::Error::UnknownName { .. } => anyhow::Error::from(Usage(e.to_string())),
         other => other.into(),
     })?;

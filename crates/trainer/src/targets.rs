@@ -134,6 +134,12 @@ impl Scaling {
         Self { deviation: deviation.collect(), mean }
     }
 
+    /// Whether these are usable statistics of `count` numbers: what a file holds may be anything.
+    pub(crate) fn fits(&self, count: usize) -> bool {
+        let finite = |values: &[f64]| values.len() == count && values.iter().all(|v| v.is_finite());
+        finite(&self.mean) && finite(&self.deviation) && self.deviation.iter().all(|d| *d > 0.0)
+    }
+
     fn forward(&self, n: usize, value: f32) -> f32 {
         let (mean, deviation) = self.of(n);
         ((f64::from(value) - mean) / deviation) as f32

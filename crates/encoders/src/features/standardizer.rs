@@ -43,6 +43,12 @@ impl Standardizer {
         self.mean.len()
     }
 
+    /// Whether these are finite statistics of rows of `dim` values: what a file holds may be anything.
+    pub fn fits(&self, dim: usize) -> bool {
+        let finite = |values: &[f32]| values.len() == dim && values.iter().all(|v| v.is_finite());
+        finite(&self.mean) && finite(&self.inverse_deviation) && self.inverse_deviation.iter().all(|v| *v >= 0.0)
+    }
+
     /// Standardises one row in place; values beyond the row's or the statistics' length stay as they are.
     ///
     /// A missing modality is not passed through here: it is the zero row *after* standardisation, the training mean.

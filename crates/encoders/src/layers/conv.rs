@@ -81,6 +81,17 @@ impl After {
     }
 }
 
+/// A convolution that stands still, or sees nothing, has no output.
+fn check(kernel: usize, stride: usize) -> crate::Result<()> {
+    if kernel == 0 || stride == 0 {
+        return Err(crate::Error::invalid(
+            "convolution",
+            format!("kernel {kernel} and stride {stride}: both start at 1"),
+        ));
+    }
+    Ok(())
+}
+
 /// `[b, h, w, in]` to `[b, h', w', out]`.
 pub(crate) struct Conv2d {
     weight: Tensor,
@@ -98,6 +109,7 @@ impl Conv2d {
         bias: bool,
         p: &Parameters,
     ) -> crate::Result<Self> {
+        check(kernel, stride)?;
         let fan_in = inputs * kernel * kernel;
         let weight = p.get("weight", (outputs, inputs, kernel, kernel), Init::he(fan_in))?;
         let after = if bias { After::Bias(p.get("bias", outputs, Init::fan_in(fan_in))?) } else { After::Nothing };
@@ -145,6 +157,7 @@ impl DepthwiseConv2d {
         norm: FrozenNorm,
         p: &Parameters,
     ) -> crate::Result<Self> {
+        check(kernel, stride)?;
         let weight = p.get("weight", (channels, 1, kernel, kernel), Init::he(kernel * kernel))?;
         Ok(Self { weight, norm, stride, padding })
     }

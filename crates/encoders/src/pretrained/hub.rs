@@ -1,5 +1,6 @@
 //! Repositories of a Hugging Face hub, through its cache.
 
+mod patience;
 mod remote;
 
 use std::path::{Component, Path, PathBuf};
@@ -65,6 +66,12 @@ const WHOLE: &str = ".whole";
 fn plain(part: &str) -> bool {
     part.starts_with(|c: char| c.is_ascii_alphanumeric())
         && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// A file's name as a part of an address, with all that means something there escaped.
+fn escaped(file: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
+    file.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 impl Repository {
@@ -148,7 +155,7 @@ impl Repository {
         if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(Error::invalid(&self.name, format!("the file name `{file}` leads out of the cache")));
         }
-        let url = format!("{}/resolve/{}/{file}", self.repo.url(), self.repo.url_revision());
+        let url = format!("{}/resolve/{}/{}", self.repo.url(), self.repo.url_revision(), escaped(file));
         let Some(about) = remote.about(&url)? else { return Ok(None) };
         let blob = self.cached.blob_path(&about.etag);
         remote.download(&url, &about, &blob, &format!("{}/{file}", self.name))?;

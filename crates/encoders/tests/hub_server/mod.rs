@@ -23,6 +23,10 @@ pub(crate) enum Fault {
     OtherSize(usize),
     /// Ranges are ignored, and the whole file sent.
     NoRanges,
+    /// Content lies elsewhere, at the start of this address.
+    Elsewhere(String),
+    /// Nothing is said for this time.
+    Silent(std::time::Duration),
 }
 
 #[derive(Default)]
@@ -33,6 +37,7 @@ struct State {
     /// Repositories that are shown to the token `secret` alone.
     private: Vec<String>,
     requests: Vec<String>,
+    tokens: Vec<bool>,
 }
 
 /// A running hub; its threads end with the process.
@@ -85,6 +90,11 @@ impl Hub {
         self.state.lock().unwrap().private.push(repository.into());
     }
 
+    /// Whether the requests since the last call carried the token.
+    pub(crate) fn tokens(&self) -> Vec<bool> {
+        std::mem::take(&mut self.state.lock().unwrap().tokens)
+    }
+
     /// Paths and ranges asked for since the last call.
     pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
@@ -108,6 +118,11 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             _ => {}
         }
     }
+    let silence = state.lock().unwrap().faults.iter().find_map(|(file, fault)| match fault {
+        Fault::Silent(time) if path.ends_with(file.as_str()) => Some(*time),
+        _ => None,
+    });
+    silence.into_iter().for_each(std::thread::sleep);
     let (head, body) = respond(&path, range.as_ref(), token, &mut state.lock().unwrap());
     stream.write_all(head.as_bytes())?;
     stream.write_all(&body)?;
@@ -122,6 +137,7 @@ fn bounds(range: &str) -> Option<(String, String)> {
 fn respond(path: &str, range: Option<&(String, String)>, token: bool, state: &mut State) -> (String, Vec<u8>) {
     let from = range.map_or_else(String::new, |(a, b)| format!(" {a}-{b}"));
     state.requests.push(format!("{path}{from}"));
+    state.tokens.push(token);
     let plain = |status: &str, more: &str, body: &str| {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{more}\r\n", body.len());
         (head, body.as_bytes().to_vec())
@@ -144,17 +160,20 @@ fn respond(path: &str, range: Option<&(String, String)>, token: bool, state: &mu
         return plain("200 OK", "", &format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}]}}", siblings.join(", ")));
     }
     let file = rest.split_once('/').map_or("", |(_, file)| file);
-    let Some(content) = files.get(file) else {
+    let Some(content) = files.get(&unescaped(file)) else {
         return plain("404 Not Found", "x-error-code: EntryNotFound\r\n", "Entry not found");
     };
     let probe = range.is_some_and(|(_, end)| end == "0");
-    let mut fault = state.faults.get_mut(file);
+    let mut fault = state.faults.get_mut(&unescaped(file));
     if let Some(Fault::Busy { status, seconds, times }) = &mut fault
         && *times > 0
     {
         *times -= 1;
         let wait = seconds.map_or_else(String::new, |s| format!("Retry-After: {s}\r\n"));
         return plain(&format!("{status} Busy"), &wait, "");
+    }
+    if let (Some(Fault::Elsewhere(server)), false) = (&fault, probe) {
+        return plain("302 Found", &format!("Location: {server}{path}\r\n"), "");
     }
     let mut hash = Sha256::digest(content);
     let mut size = content.len();
@@ -179,4 +198,25 @@ fn respond(path: &str, range: Option<&(String, String)>, token: bool, state: &mu
         end.saturating_sub(1),
     );
     (head, content[start..sent].to_vec())
+}
+
+/// A name without its percent signs; in an address they must be there.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        assert!(first.is_ascii_graphic(), "{name}");
+        match (first, after) {
+            (b'%', [a, b, after @ ..]) => {
+                let digits = String::from_utf8(vec![*a, *b]).unwrap();
+                bytes.push(u8::from_str_radix(&digits, 16).unwrap());
+                rest = after;
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap()
 }

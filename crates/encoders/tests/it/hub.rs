@@ -197,3 +197,44 @@ fn a_download_that_is_stopped_is_kept() {
     assert_eq!(get(&settings, "model.safetensors").unwrap().unwrap(), content);
     assert!(hub.requests().iter().any(|request| request.ends_with(" 5000-")));
 }
+
+#[test]
+fn files_of_any_name_are_fetched() {
+    let (hub, _cache, settings, _) = world();
+    let names = ["my pictures/ü 1.png", "100% #1?.txt", "图像/+&=.csv", "a;b:c@d,e'f.json"];
+    for (i, name) in names.iter().enumerate() {
+        hub.put("datasets/owner/data", name, &[i as u8; 9]);
+    }
+    let folder = hub_dataset("owner/data", &settings).unwrap();
+    for (i, name) in names.iter().enumerate() {
+        assert_eq!(std::fs::read(folder.join(name)).unwrap(), [i as u8; 9], "{name}");
+    }
+}
+
+#[test]
+fn the_token_stays_with_the_server_that_it_is_for() {
+    let (hub, _cache, settings, content) = world();
+    let elsewhere = Hub::start();
+    elsewhere.put("owner/model", "model.safetensors", &content);
+    hub.hide("owner/model");
+    hub.fault("model.safetensors", Fault::Elsewhere(elsewhere.endpoint.clone()));
+    let settings = HubSettings { token: Some("secret".into()), ..settings };
+    assert_eq!(get(&settings, "model.safetensors").unwrap().unwrap(), content);
+    assert_eq!((hub.tokens(), elsewhere.tokens()), (vec![true, true], vec![false]));
+}
+
+#[test]
+fn a_silent_server_does_not_make_us_deaf() {
+    let (hub, _cache, settings, _) = world();
+    hub.fault("model.safetensors", Fault::Silent(Duration::from_secs(20)));
+    let settings = HubSettings { stop: Some(|| true), ..settings };
+    let start = Instant::now();
+    let error = get(&settings, "model.safetensors").unwrap_err();
+    assert!(error.contains("stopped"), "{error}");
+    static ASKED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    // Told to stop while the server has its pause.
+    let later = || ASKED.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 3;
+    let error = get(&HubSettings { stop: Some(later), ..settings }, "model.safetensors").unwrap_err();
+    assert!(error.contains("stopped"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}

@@ -73,10 +73,12 @@ impl Channel {
                 let digest = format!("{}:{fitted:016x}", encoder.reader().key()?);
                 (encoder, digest)
             }
-            (EncoderKind::Pretrained { build, .. }, Some(origin)) => {
+            (EncoderKind::Pretrained { .. }, Some(origin)) => {
                 let files = origin.files(self.entry)?;
                 let parameters = Parameters::new(0, &Device::Cpu).frozen();
-                let encoder = build(&files, &parameters).with_context(|| format!("`{name}` from {}", files.place()))?;
+                let encoder = self.entry.pretrained(&files, &parameters);
+                let encoder = encoder.with_context(|| format!("`{name}` from {}", files.place()))?;
+                let encoder = encoder.context("the encoder is pretrained")?;
                 let reads = stable_hash(&[encoder.reader().key()?.as_bytes()]);
                 let digest = format!("{name}:{}:{reads:016x}", parameters.digest()?);
                 (encoder, digest)

@@ -2,7 +2,7 @@
 //! only if they are what was announced.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
+use super::patience::{Body as Reading, patiently};
 use super::{HubSettings, plain};
 use crate::{Error, Result};
 
@@ -22,6 +22,9 @@ const ATTEMPTS: u32 = 5;
 
 /// The longest wait that a server may ask for.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often an answer may be elsewhere.
+const REDIRECTS: u32 = 10;
 
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,8 +35,8 @@ pub(super) struct Remote {
     name: String,
     endpoint: String,
     token: Option<String>,
-    /// Follows redirects; does not.
-    agents: [Agent; 2],
+    /// Follows no redirect by itself.
+    agent: Agent,
     stop: Option<fn() -> bool>,
 }
 
@@ -60,24 +63,20 @@ pub(super) struct Sibling {
 
 impl Remote {
     pub(super) fn new(name: &str, token: Option<String>, settings: &HubSettings) -> Self {
-        let agent = |redirects| {
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-                .max_redirects(redirects)
-                // Parts of a compressed answer could not be put together.
-                .accept_encoding("identity")
-                .timeout_connect(Some(SILENCE))
-                .timeout_recv_response(Some(SILENCE))
-                .timeout_per_read(Some(SILENCE));
-            Agent::new_with_config(config.build())
-        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // Parts of a compressed answer could not be put together.
+            .accept_encoding("identity")
+            .timeout_connect(Some(SILENCE))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE));
         let endpoint = settings.endpoint.as_deref().unwrap_or("https://huggingface.co").trim_end_matches('/');
         Self {
             name: name.to_owned(),
             endpoint: endpoint.to_owned(),
             token,
-            agents: [agent(10), agent(0)],
+            agent: Agent::new_with_config(config.build()),
             stop: settings.stop,
         }
     }
@@ -88,11 +87,12 @@ impl Remote {
 
     /// All files of the repository.
     pub(super) fn listing(&self, url: &str) -> Result<Listing> {
-        let mut answer = self.ask(&self.agents[0], &format!("{}/api/{url}", self.endpoint), None)?;
+        let mut answer = self.follow(format!("{}/api/{url}", self.endpoint), None)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Err(self.error("the hub has no such data set or revision"));
         }
-        let json = answer.body_mut().read_to_string().map_err(|error| self.error(error))?;
+        let json = patiently(|| self.go_on(), move || answer.body_mut().read_to_string())?;
+        let json = json.map_err(|error| self.error(error))?;
         serde_json::from_str(&json).map_err(|error| self.error(format!("the hub's listing is not understood: {error}")))
     }
 
@@ -100,7 +100,7 @@ impl Remote {
     pub(super) fn about(&self, url: &str) -> Result<Option<About>> {
         let mut url = format!("{}/{url}", self.endpoint);
         for _ in 0..ATTEMPTS {
-            let answer = self.ask(&self.agents[1], &url, Some("0-0"))?;
+            let answer = self.ask(&url, Some("0-0"))?;
             let headers = answer.headers();
             let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
             if answer.status() == StatusCode::NOT_FOUND {
@@ -129,27 +129,42 @@ impl Remote {
             {
                 Some(size) => size,
                 // What is stored elsewhere is measured there.
-                None => whole_size(&self.ask(&self.agents[0], &url, Some("0-0"))?)
-                    .ok_or_else(|| missing("Content-Range"))?,
+                None => whole_size(&self.follow(url, Some("0-0"))?).ok_or_else(|| missing("Content-Range"))?,
             };
             return Ok(Some(About { commit: commit.to_owned(), etag: etag.to_owned(), size }));
         }
         Err(self.error("the server sends us round in circles"))
     }
 
-    /// A request, of a range of bytes such as `0-0` or `500-`, made again where that may help.
-    fn ask(&self, agent: &Agent, url: &str, range: Option<&str>) -> Result<Response<Body>> {
+    /// [`ask`](Self::ask), wherever the answer is said to be.
+    fn follow(&self, mut url: String, range: Option<&str>) -> Result<Response<Body>> {
+        for _ in 0..REDIRECTS {
+            let answer = self.ask(&url, range)?;
+            let elsewhere = answer.headers().get("location").and_then(|to| to.to_str().ok());
+            match elsewhere.filter(|_| answer.status().is_redirection()) {
+                Some(elsewhere) => url = absolute(&url, elsewhere),
+                None => return Ok(answer),
+            }
+        }
+        Err(self.error("the server sends us round in circles"))
+    }
+
+    /// A request, of a range of bytes such as `0-0` or `500-`, made again where that may help. The token is for the server alone
+    /// that it was given for.
+    fn ask(&self, url: &str, range: Option<&str>) -> Result<Response<Body>> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut request = agent.get(url).header("User-Agent", concat!("balgrad/", env!("CARGO_PKG_VERSION")));
-            if let Some(token) = &self.token {
+            let mut request = self.agent.get(url).header("User-Agent", concat!("balgrad/", env!("CARGO_PKG_VERSION")));
+            if let Some(token) =
+                self.token.as_ref().filter(|_| origin(url).is_some_and(|o| Some(o) == origin(&self.endpoint)))
+            {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
             if let Some(range) = range {
                 request = request.header("Range", format!("bytes={range}"));
             }
-            let (problem, asked) = match request.call() {
+            let (problem, asked) = match patiently(|| self.go_on(), move || request.call())? {
                 Ok(answer) => match answer.status() {
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                         let mend = match &self.token {
@@ -258,7 +273,7 @@ impl Remote {
         if have == about.size {
             return Ok(None);
         }
-        let answer = self.ask(&self.agents[0], url, Some(&format!("{have}-")))?;
+        let answer = self.follow(url.to_owned(), Some(&format!("{have}-")))?;
         match answer.status() {
             // The whole file, whatever was asked.
             StatusCode::OK => {
@@ -270,18 +285,14 @@ impl Remote {
         }
         bar.set_position(have);
         // One byte more than is due shows that the file is longer than was announced.
-        let mut body = answer.into_body().into_reader().take(about.size - have + 1);
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            self.go_on()?;
-            let count = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+        let body = Reading::new(answer.into_body().into_reader().take(about.size - have + 1));
+        while let Some(piece) = body.next(|| self.go_on())? {
+            let piece = match piece {
+                Ok(piece) => piece,
                 Err(error) => return Ok(Some(format!("the connection was cut ({error})"))),
             };
-            file.write_all(&buffer[..count]).map_err(failed)?;
-            have += count as u64;
+            file.write_all(&piece).map_err(failed)?;
+            have += piece.len() as u64;
             bar.set_position(have);
         }
         if have > about.size {
@@ -293,6 +304,31 @@ impl Remote {
         }
         Ok((have < about.size).then(|| "the connection was cut".to_owned()))
     }
+}
+
+/// Whom a token may be sent to: scheme, host and port.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let url: Uri = url.parse().ok()?;
+    let scheme = url.scheme_str()?.to_lowercase();
+    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, url.host()?.to_lowercase(), port))
+}
+
+/// Where a redirect from `url` leads.
+fn absolute(url: &str, elsewhere: &str) -> String {
+    if elsewhere.contains("://") {
+        return elsewhere.to_owned();
+    }
+    let scheme = url.find("://").map_or(0, |at| at + 3);
+    if let Some(host) = elsewhere.strip_prefix("//") {
+        return format!("{}{host}", &url[..scheme]);
+    }
+    let path = url[scheme..].find('/').map_or(url.len(), |at| scheme + at);
+    if elsewhere.starts_with('/') {
+        return format!("{}{elsewhere}", &url[..path]);
+    }
+    let folder = url.split(['?', '#']).next().unwrap_or(url).rfind('/').filter(|at| *at >= path).unwrap_or(path);
+    format!("{}/{elsewhere}", &url[..folder])
 }
 
 /// Client errors that callers understand: no such file, and a range beyond an empty file's end.
@@ -339,4 +375,37 @@ fn mismatch(path: &Path, etag: &str) -> io::Result<Option<String>> {
         _ => return Ok(None),
     };
     Ok((found != etag).then_some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_token_is_for_one_scheme_host_and_port() {
+        let is_same = |url: &str| origin(url) == origin("https://hub.org");
+        for same in ["https://hub.org/a", "https://HUB.org:443/a?b", "https://hub.org"] {
+            assert!(is_same(same), "{same}");
+        }
+        let others =
+            ["http://hub.org/a", "https://hub.org:8443/a", "https://hub.org.evil.com/", "https://cdn.hub.org/", "x"];
+        for other in others.into_iter().chain(["https://hub.org@evil.com/a"]) {
+            assert!(!is_same(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn redirects_lead_where_they_say() {
+        let from = "http://hub.org:8080/owner/model/file?x=/y";
+        for (to, at) in [
+            ("https://cdn.org/a", "https://cdn.org/a"),
+            ("//cdn.org/a", "http://cdn.org/a"),
+            ("/b/c", "http://hub.org:8080/b/c"),
+            ("d", "http://hub.org:8080/owner/model/d"),
+        ] {
+            assert_eq!(absolute(from, to), at);
+        }
+        assert_eq!(absolute("http://hub.org", "d"), "http://hub.org/d");
+    }
 }
