@@ -16,7 +16,7 @@ pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// What `work` answers, or the words of its panic, which prints nothing.
-pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();

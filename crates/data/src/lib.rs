@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod atomic;
-mod caught;
+pub mod caught;
 mod columns;
 mod dataset;
 mod error;
