@@ -43,7 +43,7 @@ const CHECKS: &[Check] = &[
 
 const LINTS: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--lib"];
-const LAWS: &[&str] = &["test", "--workspace", "--test", "it", "--test", "laws"];
+const LAWS: &[&str] = &["test", "--workspace", "--test", "it", "--", "laws::", "aggregators::", "evidence::"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();

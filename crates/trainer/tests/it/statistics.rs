@@ -1,5 +1,4 @@
 //! Tests and intervals against scipy, and the interval's coverage by simulation.
-#![allow(clippy::unwrap_used)]
 
 use balgrad_data::Task;
 use balgrad_trainer::metrics::{Score, Scored, Truth, compute};
@@ -9,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap()
+    serde_json::from_str(include_str!("../fixtures/statistics.json")).unwrap()
 }
 
 fn floats(value: &Value) -> Vec<f64> {

@@ -1,11 +1,8 @@
 //! What stands on the disk can be trusted: damage, other settings, two writers and a closed terminal.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::path::Path;
 
-use world::{World, code, json, stderr};
+use crate::world::{World, code, json, stderr};
 
 /// Long enough to be stopped on the way.
 const LONG: &[&str] = &["--set", "epochs=60"];

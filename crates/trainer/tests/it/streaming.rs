@@ -1,14 +1,9 @@
 //! Data that is read while it is used: the same bits whoever reads it, the same samples under every condition.
 
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code, reason = "other tests need more of it")]
-mod world;
-
 use std::path::Path;
 
+use crate::world::{World, code, json, stderr};
 use assert_cmd::Command;
-use world::{World, code, json, stderr};
 
 const SMALL: [&str; 8] = [
     "--set",

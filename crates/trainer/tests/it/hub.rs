@@ -1,19 +1,11 @@
 //! Runs whose data and weights come from a hub, and then without it.
 
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code, reason = "the encoders' tests need more of it")]
-#[path = "../../encoders/tests/hub_server/mod.rs"]
-mod hub_server;
-#[allow(dead_code, reason = "other tests need more of it")]
-mod world;
-
 use std::path::Path;
 use std::process::Output;
 
+use crate::hub_server::{Fault, Hub};
+use crate::world::{World, code, json, stderr};
 use assert_cmd::Command;
-use hub_server::{Fault, Hub};
-use world::{World, code, json, stderr};
 
 /// A hub that has the world's folder as a data set and a small encoder of images.
 fn published() -> (World, Hub) {

@@ -1,14 +1,10 @@
 //! The program as a user runs it, on a small folder made here.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
-
 use std::collections::HashMap;
 
+use crate::world::{CLASSES, World, code, json, stderr};
 use assert_cmd::Command;
 use serde_json::Value;
-use world::{CLASSES, World, code, json, stderr};
 
 #[test]
 fn a_run_leaves_what_it_promises_and_its_predictions_give_its_scores() {

@@ -1,5 +1,4 @@
 //! A program of one's own, `examples/own`: another modality, encoder, target and method, from data to report.
-#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

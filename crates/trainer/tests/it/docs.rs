@@ -1,5 +1,4 @@
 //! Every `balgrad` command of the README and the guide runs, as written but for the number of epochs.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

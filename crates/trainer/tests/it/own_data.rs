@@ -1,5 +1,4 @@
 //! The quick start on own data: photos and a spreadsheet, no file edited.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::path::Path;

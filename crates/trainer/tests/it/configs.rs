@@ -1,7 +1,5 @@
 //! The paper's experiments as config files: each resolves, and the page on them names each.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use balgrad_data::LAYOUTS;

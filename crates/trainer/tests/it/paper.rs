@@ -1,18 +1,13 @@
 //! The paper's experiment from one of its configs, on a folder in its data set's layout: real samples, encoders of random
 //! weights. The report shows ours beside the paper's, and says which is which.
 
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code, reason = "other tests need more of it")]
-mod world;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::world::{World, code, json, stderr};
 use balgrad_data::modalities::image::decode;
 use balgrad_data::{Dataset, ReadOptions, open};
 use serde_json::Value;
-use world::{World, code, json, stderr};
 
 /// Samples of three classes of the bundled emoji as UPMC Food-101 has its own.
 fn food101(folder: &Path) {

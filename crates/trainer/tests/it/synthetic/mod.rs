@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-pub const METHODS: [&str; 11] = [
+pub(crate) const METHODS: [&str; 11] = [
     "joint",
     "multi-loss",
     "neither",
@@ -32,7 +32,7 @@ const MODALITIES: [&str; 2] = ["image", "text"];
 
 /// A made-up data set.
 #[derive(Clone)]
-pub struct Data {
+pub(crate) struct Data {
     pub name: &'static str,
     pub task: Task,
     pub classes: Vec<String>,
@@ -41,14 +41,14 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn emoji() -> Self {
+    pub(crate) fn emoji() -> Self {
         let classes = ["Smileys & Emotion", "People", "Animals", "Food"].map(String::from).to_vec();
         Self { name: "emoji", task: Task::MultiClass, classes, samples: 90, seeds: 3 }
     }
 }
 
 /// Writes the runs of all `methods` and seeds under `root`, and returns their folders.
-pub fn write(root: &Path, data: &Data, methods: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn write(root: &Path, data: &Data, methods: &[&str]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for (m, method) in methods.iter().enumerate() {
         for seed in 0..data.seeds {

@@ -1,18 +1,14 @@
 //! A report of made-up runs: numbers, tables, and a page that is safe and self-contained.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub)]
-mod synthetic;
 
 use std::fs;
 use std::path::Path;
 
+use crate::synthetic::{self, Data, METHODS};
 use balgrad_trainer::metrics::Task;
 use balgrad_trainer::record::{Impairment, Measure, RunRecord};
 use balgrad_trainer::report::{self, Summary};
 use balgrad_trainer::statistics::Grade;
 use serde_json::{Value, json};
-use synthetic::{Data, METHODS};
 
 fn change(run: &Path, change: impl FnOnce(&mut Value)) {
     let path = run.join("results.json");
@@ -42,7 +38,7 @@ fn the_whole_report_is_golden_and_repeats() {
         fs::write(Path::new(folder).join("tables.txt"), &tables).unwrap(); // to look at, and to renew the golden file from
         fs::write(Path::new(folder).join("report.html"), &page).unwrap();
     }
-    assert_eq!(tables, include_str!("fixtures/tables.txt"), "the tables differ from tests/fixtures/tables.txt");
+    assert_eq!(tables, include_str!("../fixtures/tables.txt"), "the tables differ from tests/fixtures/tables.txt");
     assert_eq!(summary.notes, Vec::<String>::new());
     let (_, again) = of(root.path());
     assert_eq!(serde_json::to_string(&summary).unwrap(), serde_json::to_string(&again).unwrap());
@@ -400,7 +396,7 @@ fn runs_of_other_settings_or_encoders_are_not_averaged() {
 /// A record of version 0.1.0, as that version wrote it.
 #[test]
 fn a_record_of_schema_1_is_read_and_kept_through_schema_2() {
-    let text = include_str!("fixtures/results-0.1.0.json");
+    let text = include_str!("../fixtures/results-0.1.0.json");
     let mut record = RunRecord::parse(text).unwrap();
     let (missing, noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
     assert_eq!((record.schema, missing, noisy), (1, record.missing, record.noisy));

@@ -1,15 +1,11 @@
 //! Runs with pretrained encoders, on tiny models of the reference implementations.
 
-#![allow(clippy::unwrap_used)]
-
-mod world;
-
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::world::{World, code, json, stderr};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
-use world::{World, code, json, stderr};
 
 const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] apple grass sea thing number 1 2 3 4 5 6 7 8 9 0";
 

@@ -1,5 +1,4 @@
 //! Scores against scikit-learn's on random problems, and what is undefined.
-#![allow(clippy::unwrap_used)]
 
 use balgrad_data::Task;
 use balgrad_trainer::metrics::{Metrics, Score, Truth, argmax, auroc, average_precision, compute, decide};
@@ -18,7 +17,7 @@ struct Problem {
 
 impl Problem {
     fn all() -> Vec<Self> {
-        serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap()
+        serde_json::from_str(include_str!("../fixtures/metrics.json")).unwrap()
     }
 
     fn truth(&self) -> Truth<'_> {
