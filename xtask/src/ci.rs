@@ -13,7 +13,7 @@ pub(crate) const ABOUT: &str = "run the project's checks; --full adds those that
 const USAGE: &str = "\
 cargo xtask ci [--full | --only WORD]
 
-  Formatting, bundled data, tests, lints, documentation: what a change must pass.
+  Formatting, rules of this code, bundled data, tests, lints, documentation: what a change must pass.
 
   --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
            their folder), the CUDA sources through nvcc (where one is found), the type check of the CUDA build, its
@@ -29,6 +29,7 @@ struct Check {
 
 const CHECKS: &[Check] = &[
     Check { name: "formatting", full: false, run: |_| cargo(&["fmt", "--all", "--check"], &[]) },
+    Check { name: "tidy", full: false, run: crate::tidy::check },
     Check { name: "bundled data", full: false, run: |_| cargo(&["xtask", "datasets", "verify"], &[]) },
     Check { name: "tests", full: false, run: |_| cargo(&["test", "--workspace"], &[]) },
     Check { name: "lints", full: false, run: |_| cargo(LINTS, &[]) },

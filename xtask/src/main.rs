@@ -7,6 +7,7 @@ mod datasets;
 mod dist;
 mod optimisers;
 mod reproduce;
+mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

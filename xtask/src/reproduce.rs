@@ -15,7 +15,7 @@ cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config F
   --quick      one small pass: one seed, few epochs (about a minute); says that it works, not who wins
   --data       bundled task or folder; may be repeated (default: emoji, icons, sentiment)
   --config     settings for every run, such as configs/food101.toml with --data; may be repeated, the later wins
-  --encoders   frozen: descriptors, trained on top (default); small: end to end from nothing; or two names
+  --encoders   frozen: hand-crafted features, trained on top (default); small: end to end from scratch; or two names
   --methods    rows, as for `balgrad compare` (default: paper)
   --seeds      seeds a row (default: 5)
   --out        where runs and report go (default: target/reproduce)
@@ -105,7 +105,7 @@ impl Plan {
     }
 }
 
-/// End to end from nothing: chosen on the validation split.
+/// End to end from scratch: chosen on the validation split.
 const SMALL: &[&str] = &["encoders.image=small-cnn", "encoders.text=small-bert", "epochs=40", "lr=0.002"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Small seeded changes to training samples, so that encoders which start from nothing memorise less.
+//! Small seeded changes to training samples, so that encoders trained from scratch memorise less.
 //!
 //! Each change is drawn from (seed, epoch, sample id): the same for any number of threads and any order.
 

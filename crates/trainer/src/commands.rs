@@ -186,7 +186,9 @@ impl Configured {
     }
 
     fn load(&self, more: &[(&str, Option<Value>)]) -> Result<Config, Usage> {
-        self.resolve(&self.sets(more))
+        let config = self.resolve(&self.sets(more))?;
+        config.tell_notes();
+        Ok(config)
     }
 
     /// The config of these keys over the config file; one without data is a mistake.

@@ -129,6 +129,11 @@ impl Config {
         all
     }
 
+    /// Says what was read under another name, once for a whole command.
+    pub(crate) fn tell_notes(&self) {
+        self.notes.iter().for_each(|note| say!("note: {note}"));
+    }
+
     /// What would make another run of it than of `other`: each setting that differs, with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let all = |config: &Self| {

@@ -39,7 +39,7 @@ pub(crate) struct SplitData {
     /// The samples, as positions in the data set, and as rows of the tables.
     positions: Arc<[usize]>,
     places: Arc<[u32]>,
-    truth: Arc<Answers>,
+    truth: Arc<Truths>,
     feeds: Arc<[Feed]>,
     /// Bit `m`: modality `m` is taken away from every sample.
     hidden: usize,
@@ -47,7 +47,7 @@ pub(crate) struct SplitData {
 }
 
 /// The true answers of all samples, as scores read them.
-enum Answers {
+enum Truths {
     /// Class indices, ascending.
     Labels(Vec<Vec<u32>>),
     /// Numbers, in their own units.
@@ -111,9 +111,9 @@ impl SplitData {
         let targets = || positions.iter().map(|&position| &dataset.samples[position].target);
         let truth = match dataset.task {
             Task::Regression => {
-                Answers::Values(targets().map(|t| t.values().iter().map(|v| f64::from(*v)).collect()).collect())
+                Truths::Values(targets().map(|t| t.values().iter().map(|v| f64::from(*v)).collect()).collect())
             }
-            _ => Answers::Labels(targets().map(|t| t.classes().to_vec()).collect()),
+            _ => Truths::Labels(targets().map(|t| t.classes().to_vec()).collect()),
         };
         let truth = Arc::new(truth);
         Self { dataset, positions: positions.into(), places, truth, feeds: feeds.into(), hidden: 0, workers }
@@ -142,14 +142,14 @@ impl SplitData {
     /// The true answers of all samples, in order.
     pub(crate) fn truth(&self) -> Truth<'_> {
         match &*self.truth {
-            Answers::Labels(labels) => Truth::Labels(labels),
-            Answers::Values(values) => Truth::Values(values),
+            Truths::Labels(labels) => Truth::Labels(labels),
+            Truths::Values(values) => Truth::Values(values),
         }
     }
 
     /// Class indices of each sample, ascending; none of a regression.
     pub(crate) fn labels(&self) -> &[Vec<u32>] {
-        if let Answers::Labels(labels) = &*self.truth { labels } else { &[] }
+        if let Truths::Labels(labels) = &*self.truth { labels } else { &[] }
     }
 
     /// Whether every modality is read from a table, so that a batch costs little.

@@ -20,7 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     name: "mslr",
     about: "a learning rate per modality that follows its validation score",
     paper: "Yao & Mihalcea, Findings of ACL 2022",
-    when: "where one tower wants another rate than the other, as a pretrained one beside one from nothing does",
+    when: "where one tower wants another rate than the other, as a pretrained tower beside one trained from scratch does",
     cost: "1F 1B",
     trains_heads: false,
     prediction: Prediction::Fused,

@@ -29,7 +29,7 @@ pub(crate) static LAYOUT: Layout = Layout {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Card {
+struct Description {
     name: Option<String>,
     task: Option<Task>,
     classes: Option<Vec<String>>,
@@ -49,7 +49,7 @@ fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     let dot = options.variant.as_deref().map_or_else(String::new, |v| format!(".{v}"));
     let (folder, stem) = home(path);
     let path = if stem.is_some() { path.to_owned() } else { folder.join(format!("manifest{dot}.jsonl")) };
-    let card = card(&card_of(&path))?;
+    let card = description(&card_of(&path))?;
     let mut draft = Draft::new(folder, LAYOUT.name, options);
     draft.name = card.name.or(stem).unwrap_or(draft.name);
     if let Some(variant) = options.variant.as_ref().filter(|_| !draft.name.contains(':')) {
@@ -75,9 +75,9 @@ pub(crate) fn card_of(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}.toml", variant.map_or(stem.clone(), |variant| format!("dataset{variant}"))))
 }
 
-fn card(path: &Path) -> Result<Card, DataError> {
+fn description(path: &Path) -> Result<Description, DataError> {
     match crate::read_regular(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other)) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Card::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Description::default()),
         Err(e) => Err(DataError::io(path, e)),
         Ok(text) => {
             toml::from_str(&text).map_err(|e| DataError::invalid(path.display().to_string(), e.message().to_owned()))

@@ -44,14 +44,14 @@ pub struct FeatureCache {
 /// Features of one data set under one condition: `rows` vectors of `dim`, paged in from their file as they are read.
 #[derive(Debug)]
 pub struct CachedFeatures {
-    place: Place,
+    place: Held,
     dim: usize,
     /// What the user should know, such as that a corrupt file was rebuilt.
     pub note: Option<String>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Held {
     /// The file, whose values start after the header.
     Mapped(MappedFile),
     /// Where no file could be written.
@@ -61,7 +61,7 @@ enum Place {
 impl CachedFeatures {
     /// Features that stand in no file: rows of length `dim`, one after the other.
     pub fn in_memory(values: Vec<f32>, dim: usize) -> Self {
-        Self { place: Place::Memory(values), dim, note: None }
+        Self { place: Held::Memory(values), dim, note: None }
     }
 
     /// The length of a row.
@@ -77,9 +77,9 @@ impl CachedFeatures {
     /// All rows, one after the other.
     pub fn values(&self) -> &[f32] {
         match &self.place {
-            Place::Memory(values) => values,
+            Held::Memory(values) => values,
             // That the file can be viewed was seen when it was opened.
-            Place::Mapped(file) => file.floats().map_or(&[], |all| &all[HEADER / 4..]),
+            Held::Mapped(file) => file.floats().map_or(&[], |all| &all[HEADER / 4..]),
         }
     }
 
@@ -130,7 +130,7 @@ impl FeatureCache {
         let header = header(key, (rows, dim));
         let found = |note| -> std::result::Result<_, String> {
             let file = read(&path, &header, (rows, dim))?;
-            Ok(file.map(|file| CachedFeatures { place: Place::Mapped(file), dim, note }))
+            Ok(file.map(|file| CachedFeatures { place: Held::Mapped(file), dim, note }))
         };
         let mut note = None;
         match found(None) {
@@ -166,7 +166,7 @@ impl FeatureCache {
         let note = Some(format!("going on without the feature cache: {}: {problem}", path.display()));
         let mut writer = FeatureWriter::new(Sink::Memory(Vec::with_capacity(rows * dim)));
         checked(&mut writer)?;
-        let place = Place::Memory(match writer.sink {
+        let place = Held::Memory(match writer.sink {
             Sink::Memory(values) => values,
             Sink::File(..) => Vec::new(),
         });
@@ -319,7 +319,7 @@ mod tests {
         let built = cache.get_or_build(&KEY, (2, 3), build).unwrap();
         let read = cache.get_or_build(&KEY, (2, 3), never).unwrap();
         for features in [&built, &read] {
-            assert!(matches!(features.place, Place::Mapped(_)) && features.note.is_none());
+            assert!(matches!(features.place, Held::Mapped(_)) && features.note.is_none());
             assert_eq!((features.values(), features.row(1), features.row(2)), (&values[..], Some(&values[3..]), None));
             assert_eq!((features.rows(), features.dim()), (2, 3));
         }

@@ -43,11 +43,11 @@ fn frozen(_: &[String], _: &Parameters) -> Result<Encoders> {
     Ok(vec![Box::new(Precomputed::new(1030)), Box::new(Precomputed::new(1024))])
 }
 
-/// A small ViT and a small BERT, from nothing.
+/// A small ViT and a small BERT, from scratch.
 fn small(_: &[String], p: &Parameters) -> Result<Encoders> {
     let built = ["small-vit", "small-bert"].into_iter().zip(["image", "text"]).map(|(name, modality)| {
         let entry = encoder(name)?;
-        let EncoderKind::Scratch { fit, build } = entry.kind else { bail!("`{name}` does not start from nothing") };
+        let EncoderKind::Scratch { fit, build } = entry.kind else { bail!("`{name}` is not trained from scratch") };
         // Texts of many words, for a vocabulary of full size.
         let letter = |i: u32| char::from(b'a' + (i.wrapping_mul(2_654_435_761) >> 24) as u8 % 26);
         let text = (0..30_000).map(|i| if i % 7 == 6 { ' ' } else { letter(i) }).collect();

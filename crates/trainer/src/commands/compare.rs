@@ -80,6 +80,9 @@ impl Compare {
                 }
                 let folder = self.out.join(arm.label.replace([':', '='], "_")).join(format!("seed-{seed}"));
                 let config = self.config(arm, seed)?;
+                if jobs.is_empty() && done == 0 {
+                    config.tell_notes();
+                }
                 if run::is_done(&folder, &config)? {
                     done += 1;
                 } else {

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use crate::config::{KEYS, Key, range};
+use crate::config::{KEYS, range};
 use crate::registry::registry;
 use anyhow::Result;
-use balgrad::Setting;
 use balgrad_encoders::FUSIONS;
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 #[derive(Args)]
 pub(super) struct List {
@@ -17,71 +16,100 @@ pub(super) struct List {
     json: bool,
 }
 
+/// A line of any of the tables.
+#[derive(Default, Serialize)]
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paper: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trains_heads: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modality: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aliases: Option<&'static [&'static str]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Vec<Row>>,
+}
+
+impl Row {
+    fn new(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, ..Self::default() }
+    }
+
+    fn of(name: &'static str, about: &'static str, paper: &'static str) -> Self {
+        Self { paper: Some(paper), ..Self::new(name, about) }
+    }
+}
+
 impl List {
     pub(super) fn methods(&self) -> Result<ExitCode> {
-        let row = |m: &&balgrad::Entry| {
-            json!({"name": m.name, "about": m.about, "paper": m.paper, "cost": m.cost, "trains_heads": m.trains_heads,
-                "settings": m.settings.iter().map(setting).collect::<Vec<_>>()})
+        let setting = |s: &balgrad::Setting| Row {
+            default: Some(s.default),
+            values: Some(range(s.kind)),
+            ..Row::new(s.name, s.about)
         };
-        self.print(registry().methods.iter().map(row).collect())
+        self.print(registry().methods.iter().map(|m| Row {
+            cost: Some(m.cost),
+            trains_heads: Some(m.trains_heads),
+            settings: Some(m.settings.iter().map(setting).collect()),
+            ..Row::of(m.name, m.about, m.paper)
+        }))
     }
 
     pub(super) fn layouts(&self) -> Result<ExitCode> {
-        self.print(
-            registry().layouts.iter().map(|l| json!({"name": l.name, "about": l.about, "paper": l.paper})).collect(),
-        )
+        self.print(registry().layouts.iter().map(|l| Row::of(l.name, l.about, l.paper)))
     }
 
     pub(super) fn encoders(&self) -> Result<ExitCode> {
-        let row = |e: &&balgrad_encoders::EncoderEntry| json!({"name": e.name, "about": e.about, "paper": e.paper, "modality": e.modality});
-        self.print(registry().encoders.iter().map(row).collect())
+        let row = |e: &&balgrad_encoders::EncoderEntry| Row {
+            modality: Some(e.modality),
+            ..Row::of(e.name, e.about, e.paper)
+        };
+        self.print(registry().encoders.iter().map(row))
     }
 
     pub(super) fn fusions(&self) -> Result<ExitCode> {
-        self.print(FUSIONS.iter().map(|f| json!({"name": f.name, "about": f.about, "paper": f.paper})).collect())
+        self.print(FUSIONS.iter().map(|f| Row::of(f.name, f.about, f.paper)))
     }
 
     pub(super) fn keys(&self) -> Result<ExitCode> {
-        let row = |key: &Key| {
-            json!({"name": key.name, "default": key.default, "values": range(key.kind), "about": key.about,
-                "aliases": key.aliases})
-        };
-        self.print(KEYS.iter().map(row).collect())
+        self.print(KEYS.iter().map(|key| Row {
+            default: Some(key.default),
+            values: Some(range(key.kind)),
+            aliases: Some(key.aliases),
+            ..Row::new(key.name, key.about)
+        }))
     }
 
-    fn print(&self, rows: Vec<Value>) -> Result<ExitCode> {
+    fn print(&self, rows: impl Iterator<Item = Row>) -> Result<ExitCode> {
+        let rows: Vec<Row> = rows.collect();
         if self.json {
-            out!("{:#}", Value::Array(rows));
+            out!("{}", serde_json::to_string_pretty(&rows)?);
             return Ok(ExitCode::SUCCESS);
         }
-        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let width = rows.iter().map(|r| text(&r["name"]).len()).max().unwrap_or(0);
+        let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
         for row in &rows {
             let mut tail = String::new();
-            for key in ["default", "paper"] {
-                match text(&row[key]) {
-                    value if value.is_empty() => {}
-                    value if key == "default" => {
-                        tail.push_str(&format!(" [{}; default {value}]", text(&row["values"])));
-                    }
-                    value => tail.push_str(&format!(" ({value})")),
-                }
+            if let (Some(default), Some(values)) = (row.default.filter(|d| !d.is_empty()), &row.values) {
+                tail += &format!(" [{values}; default {default}]");
             }
-            out!("{:width$}  {}{tail}", text(&row["name"]), text(&row["about"]));
-            for setting in row["settings"].as_array().into_iter().flatten() {
-                let (name, about) = (text(&setting["name"]), text(&setting["about"]));
-                out!(
-                    "{:width$}    method.{name} = {}  {about} [{}]",
-                    "",
-                    text(&setting["default"]),
-                    text(&setting["values"])
-                );
+            if let Some(paper) = row.paper.filter(|paper| !paper.is_empty()) {
+                tail += &format!(" ({paper})");
+            }
+            out!("{:width$}  {}{tail}", row.name, row.about);
+            for Row { name, about, default, values, .. } in row.settings.iter().flatten() {
+                let (default, values) = (default.unwrap_or_default(), values.as_deref().unwrap_or_default());
+                out!("{:width$}    method.{name} = {default}  {about} [{values}]", "");
             }
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn setting(s: &Setting) -> Value {
-    json!({"name": s.name, "default": s.default, "values": range(s.kind), "about": s.about})
 }

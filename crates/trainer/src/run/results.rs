@@ -225,8 +225,8 @@ fn write_predictions(
                 json!({"id": sample.id, "label": names, "probs": row})
             }
         };
-        if let Some(group) = &sample.group {
-            line["group"] = json!(group);
+        if let (Some(group), Some(line)) = (&sample.group, line.as_object_mut()) {
+            line.insert("group".to_owned(), json!(group));
         }
         writeln!(text, "{line}")?;
     }

@@ -45,7 +45,7 @@ pub fn crossed(observed: &[f64], draws: &[Vec<f64>], groups: usize) -> Option<Cr
     };
     let half = reach(0.05);
     let p = of_seeds.map(|_| {
-        // Halving the logarithm of the level: below the least nothing is told apart.
+        // Halving the logarithm of the level: below the smallest level the search ends.
         let (mut low, mut high) = (1e-12f64.ln(), 0.0f64);
         for _ in 0..50 {
             let middle = (low + high) / 2.0;
