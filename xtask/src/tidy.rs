@@ -74,7 +74,7 @@ fn problems_of(name: &str, text: &str) -> Vec<String> {
         }
     }
     // Line breaks and comment marks may stand between the words.
-    let flat = text.replace("//", " ").split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let flat = text.replace(['/', '!'], " ").split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     problems
         .extend(PHRASES.iter().filter(|phrase| flat.contains(**phrase)).map(|phrase| format!("{name}: “{phrase}”")));
     problems
