@@ -37,7 +37,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         };
     }
     let rows = x.elem_count() / inner.max(1);
-    let product = x.reshape((rows, inner))?.matmul(&weight.t()?)?;
+    // GPUs multiply by no slice of a larger matrix.
+    let product = x.reshape((rows, inner))?.matmul(&weight.contiguous()?.t()?)?;
     let product = match bias {
         Some(bias) => product.broadcast_add(bias)?,
         None => product,

@@ -47,12 +47,18 @@ impl Window {
     pub(super) fn taps(&self, x: &Tensor, outside: f64) -> Result<Vec<Tensor>> {
         let (b, h, w, c) = x.dims4()?;
         let (oh, ow) = self.output(h, w);
-        let around = |n: usize, wide: bool| {
-            let shape = if wide { (b, n, w, c) } else { (b, h + self.rows.0 + self.rows.1, n, c) };
-            Tensor::full(outside as f32, shape, x.device())?.to_dtype(x.dtype())
+        let full = |shape: [usize; 4]| Tensor::full(outside as f32, &shape, x.device())?.to_dtype(x.dtype());
+        // GPUs take no empty tensor and select from none that is not contiguous.
+        let pad = |x: &Tensor, dim: usize, (before, after): (usize, usize), shape: &dyn Fn(usize) -> [usize; 4]| {
+            let ends = [before, after].map(|n| (n > 0).then(|| full(shape(n))).transpose());
+            let [before, after] = ends;
+            let (before, after) = (before?, after?);
+            let all: Vec<&Tensor> = before.iter().chain([x]).chain(&after).collect();
+            if all.len() > 1 { Tensor::cat(&all, dim)?.contiguous() } else { x.contiguous() }
         };
-        let padded = Tensor::cat(&[&around(self.rows.0, true)?, x, &around(self.rows.1, true)?], 1)?;
-        let padded = Tensor::cat(&[&around(self.columns.0, false)?, &padded, &around(self.columns.1, false)?], 2)?;
+        let tall = h + self.rows.0 + self.rows.1;
+        let padded = pad(x, 1, self.rows, &|n| [b, n, w, c])?;
+        let padded = pad(&padded, 2, self.columns, &|n| [b, tall, n, c])?;
         let select = |k: usize, n: usize| {
             let at: Vec<u32> = (0..n).map(|o| (o * self.stride + k) as u32).collect();
             Tensor::from_vec(at, n, x.device())

@@ -90,6 +90,11 @@ fn linear() {
             check_gradients(op, inputs);
         }
     }
+    // A slice of a larger weight, as the view of one modality is.
+    let sliced: Op<'_> = &|x| nn::linear(&x[0], &x[1].narrow(1, 2, 3)?, None);
+    let inputs = [values(1, &[4, 3]), values(2, &[5, 8])];
+    check_values(sliced, &|x| x[0].matmul(&x[1].narrow(1, 2, 3)?.t()?), &inputs);
+    check_gradients(sliced, &inputs);
     // Cut by rows, by columns, with a last tile of one, beside a side at which `gemm` changes its ways, and hardly at all.
     let sizes = [
         (700, 96, 200),
@@ -212,7 +217,10 @@ fn attention() {
     let padding = Tensor::new(&[0.0, 0.0, hidden, 0.0, hidden, 0.0, hidden, hidden], &Device::Cpu).unwrap();
     let padding = padding.reshape((2, 1, 1, 4)).unwrap();
     for mask in [None, Some(padding), Some(values(8, &[4, 4])), Some(values(9, &[2, 3, 4, 4]))] {
-        let op: Op<'_> = &|x| nn::attention(&x[0], mask.as_ref(), 0.7);
+        let op: Op<'_> = &|x| {
+            let mask = mask.as_ref().map(|mask| mask.to_device(x[0].device())).transpose()?;
+            nn::attention(&x[0], mask.as_ref(), 0.7)
+        };
         let inputs = [values(1, &[2, 4, 3, 3, 5])];
         check_values(op, &|x| plain(&x[0], mask.as_ref()), &inputs);
         check_gradients(op, &inputs);
@@ -236,7 +244,7 @@ fn attention_repeats_its_backward_and_keeps_nothing_where_nothing_is_tracked() {
 #[test]
 fn embedding() {
     let ids = Tensor::new(&[[2u32, 0, 2], [4, 2, 0]], &Device::Cpu).unwrap();
-    let op: Op<'_> = &|x| nn::embedding(&ids, &x[0]);
+    let op: Op<'_> = &|x| nn::embedding(&ids.to_device(x[0].device())?, &x[0]);
     let table = values(1, &[5, 3]);
     check_values(op, &|x| x[0].index_select(&ids.flatten_all()?, 0)?.reshape((2, 3, 3)), std::slice::from_ref(&table));
     check_gradients(op, &[table]);

@@ -1,5 +1,6 @@
 //! The optimizers against a plain f64 oracle, and exact resume.
 
+use crate::support::gpu;
 use balgrad_nn::{AdamW, OPTIMIZERS, Optimizer, Parameter, Sgd, clip_grad_norm, optimizer};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -103,11 +104,7 @@ fn steps_agree_with_the_papers() {
 /// Parameters of all sizes and types at once, on the device that the build is for, if it is for one.
 #[test]
 fn adamw_steps_on_a_gpu_as_on_the_cpu() {
-    let device = match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
-        (true, _) => Device::new_cuda(0).unwrap(),
-        (_, true) => Device::new_metal(0).unwrap(),
-        _ => return,
-    };
+    let Some(device) = gpu() else { return };
     let kinds = [(DType::F32, 70_001), (DType::BF16, 300), (DType::F16, 5), (DType::F64, 33), (DType::F32, 1)];
     let kinds: Vec<_> = kinds.into_iter().filter(|(dtype, _)| device.is_cuda() || *dtype == DType::F32).collect();
     let run = |device: &Device| {

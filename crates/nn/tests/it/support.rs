@@ -25,18 +25,35 @@ pub(crate) type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
 
 /// `Σ out · weights` for fixed weights, in f64, so that each output element counts differently.
 pub(crate) fn loss(out: &Tensor) -> Tensor {
-    (out * values(99, out.dims()).to_dtype(out.dtype()).unwrap()).unwrap().sum_all().unwrap()
+    let weights = values(99, out.dims()).to_dtype(out.dtype()).unwrap().to_device(out.device()).unwrap();
+    (out * weights).unwrap().sum_all().unwrap()
 }
 
-/// The gradient of every input agrees with central differences in f64, and that in f32 with the one in f64.
+/// The device that the build is for, if it is for one.
+pub(crate) fn gpu() -> Option<Device> {
+    match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
+        (true, _) => Some(Device::new_cuda(0).unwrap()),
+        (_, true) => Some(Device::new_metal(0).unwrap()),
+        _ => None,
+    }
+}
+
+/// The gradient of every input agrees with central differences in f64, and that in f32 with the one in f64, on a GPU too.
 pub(crate) fn check_gradients(op: Op<'_>, inputs: &[Tensor]) {
-    let gradients = |dtype| -> Vec<Vec<f64>> {
-        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap()).collect();
+    let gradients = |dtype, device: &Device| -> Vec<Vec<f64>> {
+        let cast = |x: &Tensor| x.to_dtype(dtype).unwrap().to_device(device).unwrap();
+        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&cast(x)).unwrap()).collect();
         let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
         let grads = loss(&op(&tensors).unwrap()).backward().unwrap();
         vars.iter().map(|var| f64s(grads.get(var).expect("every input gets a gradient"))).collect()
     };
-    let (double, single) = (gradients(DType::F64), gradients(DType::F32));
+    let (double, single) = (gradients(DType::F64, &Device::Cpu), gradients(DType::F32, &Device::Cpu));
+    for (i, found) in gpu().iter().flat_map(|device| gradients(DType::F32, device)).enumerate() {
+        let scale = double[i].iter().fold(1e-3, |a: f64, b| a.max(b.abs()));
+        for (found, expected) in found.iter().zip(&double[i]) {
+            assert!((found - expected).abs() <= 1e-4 * scale, "input {i} on a GPU: {found}, expected {expected}");
+        }
+    }
     let at = |inputs: &[Tensor]| f64s(&loss(&op(inputs).unwrap()))[0];
     for (i, input) in inputs.iter().enumerate() {
         let scale = double[i].iter().fold(1e-3, |a: f64, b| a.max(b.abs()));
