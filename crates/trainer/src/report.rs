@@ -19,6 +19,7 @@ mod summarise;
 mod summary;
 mod svg;
 mod tables;
+mod takeaway;
 mod verdict;
 
 pub use collect::{Collected, Skipped, collect};
@@ -27,4 +28,5 @@ pub use run::Run;
 pub use summarise::summary;
 pub use summary::{Comparison, Row, RunCard, Summary};
 pub use tables::tables;
+pub use takeaway::{csv, latex, markdown};
 pub use verdict::{answer, verdicts};

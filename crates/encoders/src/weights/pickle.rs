@@ -71,16 +71,16 @@ impl Walk<'_> {
                 }
                 b'(' => self.stack.push(None),
                 b't' | b'd' => {
-                    let parts = self.to_mark()?;
+                    let parts = self.since_mark()?;
                     self.push_of(parts)?;
                 }
                 b'Q' | 0x85 => self.join(1)?,
                 0x86 | b'R' | b'b' | 0x81 => self.join(2)?,
                 0x87 => self.join(3)?,
-                b'a' => self.into_last(1)?,
-                b's' => self.into_last(2)?,
+                b'a' => self.extend_last(1)?,
+                b's' => self.extend_last(2)?,
                 b'e' | b'u' => {
-                    let parts = self.to_mark()?;
+                    let parts = self.since_mark()?;
                     let last = self.pop()?;
                     self.put(last, parts)?;
                 }
@@ -154,7 +154,7 @@ impl Walk<'_> {
     }
 
     /// What lies above the last mark, as one.
-    fn to_mark(&mut self) -> Result<Made> {
+    fn since_mark(&mut self) -> Result<Made> {
         let mut all = Made { depth: 0, size: 0 };
         while let Some(part) = self.stack.pop() {
             let Some(part) = part else { return Ok(all) };
@@ -181,7 +181,7 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    fn into_last(&mut self, count: usize) -> Result<()> {
+    fn extend_last(&mut self, count: usize) -> Result<()> {
         let parts = self.top(count)?;
         let last = self.pop()?;
         self.put(last, parts)

@@ -20,11 +20,12 @@ pub enum Better {
 }
 
 /// How a score is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unit {
     /// A fraction, written in percent.
     Percent,
     /// A number, written as it is.
+    #[default]
     Plain,
 }
 

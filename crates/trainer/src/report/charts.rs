@@ -8,18 +8,46 @@ use maud::{Markup, html};
 
 use super::Run;
 use super::sections::{Arm, Section};
+use crate::record::{Impairment, Measure};
 use crate::statistics::{mean, standard_deviation};
 
-/// All figures of a section.
-pub(super) fn charts(section: &Section<'_>) -> Markup {
+/// The figures of a section that its reader should see.
+pub(super) fn charts(section: &Section<'_>, first: &[&str]) -> Markup {
+    let arms = drawn_arms(section, first);
     html! {
-        (impaired::bars_by_method(section))
-        (impaired::ratios(section))
-        (curves::learning(section))
+        (impaired::ratios(section, &arms))
+        (curves::learning(section, &arms))
         (cosines::cosines(section))
         (curves::losses(section))
+    }
+}
+
+/// Those with a bar for every method.
+pub(super) fn bars_by_method(section: &Section<'_>) -> Markup {
+    html! {
+        (impaired::bars_by_method(section))
         (impaired::cost(section))
     }
+}
+
+/// As many lines as an eye can follow.
+const LINES: usize = 4;
+
+/// The arms that plots of lines show: those that the page is about, BalGrad and dropout, and then those that do best without a
+/// modality.
+fn drawn_arms<'s, 'a>(section: &'s Section<'a>, first: &[&str]) -> Vec<&'s Arm<'a>> {
+    const NEXT: [&str; 2] = ["balgrad", "joint+dropout"];
+    let metric = section.metric();
+    let avg = |arm: &Arm<'_>| {
+        let avg = over_seeds(arm, |r| r.measure(&Measure::Avg(Impairment::Missing), metric));
+        avg.map_or(metric.worst(), |v| v.0)
+    };
+    let wanted = |arm: &&Arm<'_>| first.iter().chain(&NEXT).position(|name| *name == arm.label).unwrap_or(usize::MAX);
+    let mut arms: Vec<&Arm<'_>> = section.arms.iter().collect();
+    arms.sort_by(|a, b| metric.order(avg(a), avg(b)));
+    arms.sort_by_key(wanted);
+    arms.truncate(LINES);
+    arms
 }
 
 /// An entry of a legend: the class of a line, and what it shows.
@@ -69,7 +97,7 @@ fn method_class(label: &str) -> String {
 }
 
 /// Colour of a modality, given its place among those of the data set.
-fn modality_class(name: &str, place: usize) -> String {
+pub(super) fn modality_class(name: &str, place: usize) -> String {
     match name {
         "image" | "text" => name.to_owned(),
         _ => ["m6", "m8", "m9"][place % 3].to_owned(),

@@ -1,35 +1,49 @@
-//! One page that needs nothing but itself: no script, no font, no picture from elsewhere.
+//! One page that needs nothing but itself: no font, picture or script from elsewhere.
 
+mod classes;
+pub(super) mod download;
 mod facts;
 mod findings;
-mod grid;
+mod forest;
+pub(super) mod grid;
 mod hero;
 mod ranking;
+mod samples;
+mod use_it;
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+use sha2::{Digest, Sha256};
 
-use super::charts::charts;
+use super::charts::{bars_by_method, charts};
 use super::run::place;
-use super::sections::sections;
+use super::sections::{Section, sections};
 use super::tables::{View, views};
-use super::verdict::verdict;
+use super::verdict::{heroes, verdict};
 use super::{Collected, Summary};
 
 const STYLE: &str = include_str!("page.css");
+/// Sorts tables and hands out figures; the page is whole without it.
+const SCRIPT: &str = include_str!("page.js");
 
-/// The report as one HTML page. It shows no samples, whatever the data set allows.
+/// The report as one HTML page. It shows samples where the data set allows it.
 pub fn html(collected: &Collected, summary: &Summary) -> String {
     let (sections, _) = sections(collected);
     let views = views(summary);
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'",
+        BASE64_STANDARD.encode(Sha256::digest(SCRIPT))
+    );
     let page = markup! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                meta http-equiv="Content-Security-Policy" content=(policy);
                 title { "BalGrad report" }
                 style { (PreEscaped(STYLE)) }
             }
@@ -39,22 +53,40 @@ pub fn html(collected: &Collected, summary: &Summary) -> String {
                     @for (number, section) in sections.iter().enumerate() {
                         @if let Some(view) = views.iter().find(|v| v.dataset == section.name) {
                             h2 id={ "d" (number) } { (section.name) }
-                            (facts::provenance(section))
-                            (findings::findings(view))
-                            (grid::tables(section, view))
-                            (ranking::ranking(section, view))
-                            (ranking::contributions(section))
-                            (charts(section))
-                            (findings::comparisons(view))
-                            (facts::settings(section))
+                            (body(section, view))
                         }
                     }
                     (foot(summary))
                 }
+                script { (PreEscaped(SCRIPT)) }
             }
         }
     };
     page.into_string()
+}
+
+/// A data set, from what everybody wants to know to what few look up.
+fn body(section: &Section<'_>, view: &View<'_>) -> Markup {
+    markup! {
+        @if let Some(samples) = samples::samples(section, view) { (samples) }
+        @if let Some(commands) = use_it::use_it(section, view) { (commands) }
+        (forest::comparisons(view))
+        (charts(section, &heroes(view)))
+        (classes::classes(section, view))
+        details {
+            summary { "All tables and bars" }
+            (findings::findings(view))
+            (grid::tables(section, view))
+            (ranking::ranking(section, view))
+            (ranking::contributions(section))
+            (bars_by_method(section))
+        }
+        details {
+            summary { "Data, versions and settings" }
+            (facts::provenance(section))
+            (facts::settings(section))
+        }
+    }
 }
 
 fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
@@ -70,13 +102,14 @@ fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
                 p class="verdict" { @if views.len() > 1 { b { (view.dataset) ": " } } (text) }
                 (hero::hero(view))
             }
-            nav {
-                @for (number, view) in views.iter().enumerate() {
-                    a href={ "#d" (number) } { (view.dataset) }
-                }
+        }
+        nav {
+            @for (number, view) in views.iter().enumerate() {
+                a href={ "#d" (number) } { (view.dataset) }
             }
         }
-        h3 { "How to read this page" }
+        details {
+        summary { "How to read this page" }
         p {
             "Every model was trained once on clean pairs and tested five times: with both modalities (" b { "Full" }
             "), with the image or the text taken away (" b { "Missing" } "), and with one of them corrupted ("
@@ -94,6 +127,7 @@ fn head(summary: &Summary, views: &[View<'_>]) -> Markup {
              is below .05; " b { "suggestive" } " where only its own 95 % interval leaves 0 out; and else "
             b { "not significant" } ". Interval and p-value come from one bootstrap, which draws seeds and groups of \
              related test samples alike. One seed says nothing about others: then no difference is clear."
+        }
         }
     }
 }

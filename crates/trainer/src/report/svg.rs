@@ -1,6 +1,7 @@
 //! Small plots as inline SVG: lines, bars, histograms. Colours are classes, so that a page decides on light and dark.
 
 mod dumbbell;
+mod forest;
 
 use std::fmt::Write as _;
 
@@ -9,6 +10,7 @@ use maud::{Markup, html};
 use crate::metrics::Unit;
 
 pub(super) use dumbbell::{Dot, dumbbell};
+pub(super) use forest::{Difference, forest};
 
 /// A line of a plot.
 pub(super) struct Line {
@@ -93,32 +95,48 @@ fn empty() -> Markup {
 }
 
 /// Horizontal lines at the ticks of an axis.
-fn grid(y: &Axis, unit: Unit) -> Markup {
+fn grid(y: &Axis, unit: Unit, right: f64) -> Markup {
     html! {
         @for tick in y.ticks() {
-            line class="grid" x1=(LEFT) x2=(px(WIDTH - RIGHT)) y1=(px(y.at(tick))) y2=(px(y.at(tick))) {}
+            line class="grid" x1=(LEFT) x2=(px(right)) y1=(px(y.at(tick))) y2=(px(y.at(tick))) {}
             text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(tick) + 3.5)) text-anchor="end" { (y.text(tick, unit)) }
         }
     }
 }
 
 /// The ticks of the axis below a plot, and its name.
-fn below(x: &Axis, ticks: &[f64], unit: Unit, name: &str) -> Markup {
+fn below(x: &Axis, ticks: &[f64], unit: Unit, name: &str, right: f64) -> Markup {
     html! {
         @for &tick in ticks {
             text class="tick" x=(px(x.at(tick))) y=(px(HEIGHT - BOTTOM + 14.0)) text-anchor="middle" {
                 (x.text(tick, unit))
             }
         }
-        text class="name" x=(px((LEFT + WIDTH - RIGHT) / 2.0)) y=(px(HEIGHT - 4.0)) text-anchor="middle" { (name) }
+        text class="name" x=(px((LEFT + right) / 2.0)) y=(px(HEIGHT - 4.0)) text-anchor="middle" { (name) }
     }
 }
 
-/// Lines over a grid; where there is nothing to draw, words say so.
-pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool, lines: &[Line]) -> Markup {
+/// What a plot of lines is besides its lines.
+#[derive(Default)]
+pub(super) struct Plot<'a> {
+    /// What it shows, for those who cannot see it.
+    pub(super) label: &'a str,
+    pub(super) x_label: &'a str,
+    /// Of x and y.
+    pub(super) units: (Unit, Unit),
+    /// Whether y starts at 0.
+    pub(super) zero: bool,
+    /// Values that y spans too, so that plots beside each other can be compared.
+    pub(super) span: Vec<f64>,
+}
+
+/// Lines over a grid, their labels at their ends; where there is nothing to draw, words say so.
+pub(super) fn lines(plot: &Plot<'_>, lines: &[Line]) -> Markup {
+    let longest = lines.iter().map(|l| l.label.chars().count()).max().unwrap_or(0);
+    let right = WIDTH - RIGHT - (5.4 * longest.min(20) as f64);
     let all = || lines.iter().flat_map(|l| &l.points);
-    let x = Axis::new(all().map(|p| p.0), false, LEFT, WIDTH - RIGHT);
-    let y = Axis::new(all().map(|p| p.1), zero, HEIGHT - BOTTOM, TOP);
+    let x = Axis::new(all().map(|p| p.0), false, LEFT, right);
+    let y = Axis::new(all().map(|p| p.1).chain(plot.span.iter().copied()), plot.zero, HEIGHT - BOTTOM, TOP);
     let Some((mut x, y)) = x.zip(y) else { return empty() };
     // The curve spans the whole width; ticks stand where they fall.
     let (low, high) = all().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.0), h.max(p.0)));
@@ -133,14 +151,40 @@ pub(super) fn lines(label: &str, x_label: &str, units: (Unit, Unit), zero: bool,
         }
         path
     };
+    let end = |line: &Line| line.points.iter().rev().find(|p| p.1.is_finite()).map(|p| (x.at(p.0), y.at(p.1)));
+    let ends: Vec<Option<(f64, f64)>> = lines.iter().map(end).collect();
+    let heights = apart(&ends.iter().map(|end| end.map_or(0.0, |e| e.1)).collect::<Vec<_>>(), 11.0);
     let inside = html! {
-        (grid(&y, units.1))
-        (below(&x, &ticks, units.0, x_label))
-        @for line in lines {
+        (grid(&y, plot.units.1, right))
+        (below(&x, &ticks, plot.units.0, plot.x_label, right))
+        @for ((line, end), height) in lines.iter().zip(&ends).zip(heights) {
             path class={ "line " (line.class) } d=(path(line)) { title { (line.label) } }
+            @if end.is_some() {
+                text class={ "label " (line.class) } x=(px(right + 4.0)) y=(px(height + 3.5)) {
+                    (line.label.chars().take(20).collect::<String>())
+                }
+            }
         }
     };
-    frame(HEIGHT, label, &inside)
+    frame(HEIGHT, plot.label, &inside)
+}
+
+/// Places near the given ones that are at least `distance` from each other.
+fn apart(wanted: &[f64], distance: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
+    let mut places = wanted.to_vec();
+    for pair in order.windows(2) {
+        places[pair[1]] = places[pair[1]].max(places[pair[0]] + distance);
+    }
+    // Whoever was pushed off the bottom pushes back.
+    let floor = HEIGHT - BOTTOM + 4.0;
+    let mut limit = floor;
+    for &i in order.iter().rev() {
+        places[i] = places[i].min(limit);
+        limit = places[i] - distance;
+    }
+    places
 }
 
 /// A group of horizontal bars: its name, its bars, and a mark to compare them with.
@@ -230,13 +274,13 @@ pub(super) fn histograms(label: &str, x_label: &str, edges: &[f64], before: &[u6
     let _ = write!(outline, "L{:.1} {floor:.1}", x.at(last));
     let class = |bin: usize| if edges[bin + 1] <= 1e-9 { "bar against" } else { "bar with" };
     let inside = html! {
-        (grid(&y, Unit::Percent))
+        (grid(&y, Unit::Percent, WIDTH - RIGHT))
         @for (bin, &fraction) in before.iter().enumerate() {
             rect class=(class(bin)) x=(px(ends(bin).0 + 0.5)) y=(px(y.at(fraction)))
                 width=(px((ends(bin).1 - ends(bin).0 - 1.0).max(0.3))) height=(px(floor - y.at(fraction))) {}
         }
         path class="line outline" d=(outline) {}
-        (below(&x, &x.ticks().collect::<Vec<_>>(), Unit::Plain, x_label))
+        (below(&x, &x.ticks().collect::<Vec<_>>(), Unit::Plain, x_label, WIDTH - RIGHT))
     };
     frame(HEIGHT, label, &inside)
 }

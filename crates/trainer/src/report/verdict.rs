@@ -63,6 +63,11 @@ pub(super) fn heroes<'a>(view: &View<'a>) -> Vec<&'a str> {
     base.into_iter().chain(compared()).collect()
 }
 
+/// The modality that costs the baseline most when it is missing.
+pub(super) fn missed<'a>(view: &View<'a>) -> Option<&'a str> {
+    missed_most(view, base(view)?).map(|found| found.0)
+}
+
 /// What others are set beside: joint training where it was run.
 fn base<'a>(view: &View<'a>) -> Option<&'a str> {
     view.methods.iter().find(|m| **m == "joint").or(view.methods.first()).copied()

@@ -288,3 +288,26 @@ fn data_without_a_test_split_is_learnt_from_and_not_scored() {
     let report = world.run(&["report", "run", "--out", "report.html"]);
     assert_eq!(code(&report), 0, "{}", stderr(&report));
 }
+
+#[test]
+fn a_page_shows_samples_where_the_data_allows_it_and_is_still_the_same() {
+    let world = World::new();
+    let page = || {
+        let report = world.run(&["report", "run", "--out", "report.html"]);
+        assert_eq!(code(&report), 0, "{}", stderr(&report));
+        std::fs::read_to_string(world.path("report.html")).unwrap()
+    };
+    std::fs::write(world.data().join("dataset.toml"), "show_samples = true\n").unwrap();
+    assert_eq!(code(&world.train("run", &[])), 0);
+    let shown = page();
+    assert!(shown.contains("On real samples") && shown.contains("src=\"data:image/png;base64,"));
+    assert!(shown.contains("thing number"));
+    world.write(|i, line| {
+        if i == 0 {
+            line["text"] = "another".into();
+        }
+    });
+    let hidden = page();
+    assert!(!hidden.contains("On real samples") && !hidden.contains("data:image/png"));
+    assert!(hidden.contains("balgrad predict"));
+}

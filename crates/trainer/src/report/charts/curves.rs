@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use maud::Markup;
 
 use super::{figure, modality_class};
+use crate::arms::title;
 use crate::metrics::Unit;
 use crate::record::Validation;
 use crate::report::sections::{Arm, Section};
-use crate::report::svg::{Line, lines};
+use crate::report::svg::{Line, Plot, lines};
 use crate::report::tables::in_percent;
 use crate::statistics::mean;
 
@@ -25,10 +26,10 @@ fn by_epoch(arm: &Arm<'_>, of: impl Fn(&Validation) -> Option<f64>) -> Vec<(f64,
 }
 
 /// Validation scores by epoch: of the model, and of each modality's own view.
-pub(super) fn learning(section: &Section<'_>) -> Markup {
+pub(super) fn learning(section: &Section<'_>, arms: &[&Arm<'_>]) -> Markup {
     let (metric, modalities) = (section.metric(), section.modalities());
     let all = if modalities.len() == 2 { "both" } else { "all" };
-    let panel = |arm: &Arm<'_>| {
+    let curves = |arm: &&Arm<'_>| {
         let whole = Line {
             class: "full strong".into(),
             label: all.into(),
@@ -41,18 +42,21 @@ pub(super) fn learning(section: &Section<'_>) -> Markup {
         };
         let curves = std::iter::once(whole).chain(modalities.iter().enumerate().map(view));
         let drawn: Vec<Line> = curves.filter(|l| l.points.len() > 1).collect();
-        let label = format!("Learning curve of {}", arm.label);
-        let units = (Unit::Plain, metric.unit);
-        (!drawn.is_empty()).then(|| (arm.label.clone(), lines(&label, "epoch", units, true, &drawn)))
+        (!drawn.is_empty()).then(|| (arm.label.clone(), drawn))
     };
-    let panels: Vec<_> = section.arms.iter().filter_map(panel).collect();
-    let view = |(place, m): (usize, &&str)| (modality_class(m, place), format!("{m}'s own view"));
-    let whole = ("full strong".to_owned(), format!("{all} modalities"));
-    let legend: Vec<_> = std::iter::once(whole).chain(modalities.iter().enumerate().map(view)).collect();
-    let title = format!("Who learns when: {} on validation{}", metric.title, in_percent(metric).replace(" in", ","));
+    let drawn: Vec<_> = arms.iter().filter_map(curves).collect();
+    let span: Vec<f64> = drawn.iter().flat_map(|d| &d.1).flat_map(|l| &l.points).map(|p| p.1).collect();
+    let panel = |(name, curves): &(String, Vec<Line>)| {
+        let label = format!("Learning curve of {name}");
+        let units = (Unit::Plain, metric.unit);
+        let plot = Plot { label: &label, x_label: "epoch", units, zero: true, span: span.clone() };
+        (title(name), lines(&plot, curves))
+    };
+    let panels: Vec<_> = drawn.iter().map(panel).collect();
+    let heading = format!("Who learns when: {} on validation{}", metric.title, in_percent(metric).replace(" in", ","));
     figure(
-        &title,
-        &legend,
+        &heading,
+        &[],
         &panels,
         "A modality's own view is its own head where the method trains one, else its slice of the fused head. One that stays \
          low while the other rises has been starved, or has little to say.",
@@ -67,14 +71,12 @@ pub(super) fn losses(section: &Section<'_>) -> Markup {
     };
     let both = [(without, "plain"), (with, "m1 strong")];
     let panel = |title: &str, x: &str, points: &dyn Fn(&Arm<'_>) -> Vec<(f64, f64)>| {
-        let line = |(arm, class): (&Arm<'_>, &str)| Line {
-            class: class.into(),
-            label: arm.label.clone(),
-            points: points(arm),
-        };
+        let line =
+            |(arm, class): (&Arm<'_>, &str)| Line { class: class.into(), label: String::new(), points: points(arm) };
         let drawn: Vec<Line> = both.into_iter().map(line).filter(|l| l.points.len() > 1).collect();
         let label = format!("Loss with and without reweighting: {title}");
-        (drawn.len() == 2).then(|| (title.to_owned(), lines(&label, x, (Unit::Plain, Unit::Plain), false, &drawn)))
+        let plot = Plot { label: &label, x_label: x, ..Plot::default() };
+        (drawn.len() == 2).then(|| (title.to_owned(), lines(&plot, &drawn)))
     };
     let mut panels = Vec::new();
     for modality in section.modalities() {

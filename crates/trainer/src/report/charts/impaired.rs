@@ -7,7 +7,7 @@ use crate::metrics::Unit;
 use crate::record::{Condition, Impairment, Measure};
 use crate::report::Run;
 use crate::report::sections::{Arm, Section};
-use crate::report::svg::{Bar, Group, Line, bars, lines};
+use crate::report::svg::{Bar, Group, Line, Plot, bars, lines};
 use crate::report::tables::in_percent;
 use crate::statistics::mean;
 
@@ -49,27 +49,6 @@ pub(super) fn bars_by_method(section: &Section<'_>) -> Markup {
     )
 }
 
-/// As many lines as an eye can tell apart.
-const LINES: usize = 10;
-
-/// The arms that a plot of lines shows: all, or where there are too many the baseline, BalGrad and dropout, and then those
-/// that do best without a modality.
-fn drawn_arms<'s, 'a>(section: &'s Section<'a>) -> Vec<&'s Arm<'a>> {
-    const ALWAYS: [&str; 4] = ["joint", "balgrad", "joint+dropout", "balgrad+dropout"];
-    let metric = section.metric();
-    let avg = |arm: &Arm<'_>| {
-        let avg = over_seeds(arm, |r| r.measure(&Measure::Avg(Impairment::Missing), metric));
-        avg.map_or(metric.worst(), |v| v.0)
-    };
-    let mut arms: Vec<&Arm<'_>> = section.arms.iter().collect();
-    if arms.len() > LINES {
-        arms.sort_by(|a, b| metric.order(avg(a), avg(b)));
-        arms.sort_by_key(|arm| !ALWAYS.contains(&arm.label.as_str()));
-        arms.truncate(LINES);
-    }
-    arms
-}
-
 /// Mean over runs of a list of each, entry by entry; none where a run lacks one, or lists differ in length.
 fn mean_of_lists(arm: &Arm<'_>, of: impl Fn(&Run) -> Option<Vec<f64>>) -> Option<Vec<f64>> {
     let lists: Vec<Vec<f64>> = arm.runs.iter().map(|r| of(r)).collect::<Option<_>>()?;
@@ -79,7 +58,7 @@ fn mean_of_lists(arm: &Arm<'_>, of: impl Fn(&Run) -> Option<Vec<f64>>) -> Option
 }
 
 /// The headline score as more and more samples lose a modality.
-pub(super) fn ratios(section: &Section<'_>) -> Markup {
+pub(super) fn ratios(section: &Section<'_>, arms: &[&Arm<'_>]) -> Markup {
     let (metric, modalities) = (section.metric(), section.modalities());
     let scores = |run: &Run, m: &str| -> Option<Vec<f64>> {
         run.record.missing_ratios.scores.get(&Condition::missing(m))?.iter().copied().collect()
@@ -92,35 +71,39 @@ pub(super) fn ratios(section: &Section<'_>) -> Markup {
     };
     let last = if modalities.len() == 2 { "ΔGap between the two" } else { "ΔGap" };
     let curves = modalities.iter().map(|m| (Some(*m), format!("{m} missing"))).chain([(None, last.to_owned())]);
-    let (mut panels, mut legend) = (Vec::new(), Vec::new());
+    let mut drawn = Vec::new();
     for (modality, title) in curves {
-        let line = |arm: &Arm<'_>| {
+        let line = |arm: &&Arm<'_>| {
             let x = mean_of_lists(arm, |r| Some(r.record.missing_ratios.ratios.clone()))?;
             let y = mean_of_lists(arm, |r| modality.map_or_else(|| gap(r), |m| scores(r, m)))?;
-            let points = x.into_iter().zip(y).collect();
-            Some(Line { class: method_class(&arm.label), label: arm.label.clone(), points })
+            let points: Vec<_> = x.into_iter().zip(y).collect();
+            (!points.is_empty()).then(|| Line { class: method_class(&arm.label), label: arm.label.clone(), points })
         };
-        let mut drawn: Vec<Line> =
-            drawn_arms(section).into_iter().filter_map(line).filter(|l| !l.points.is_empty()).collect();
-        if drawn.is_empty() {
-            continue;
+        let mut lines: Vec<Line> = arms.iter().filter_map(line).collect();
+        lines.sort_by_key(|l| l.class.contains("strong")); // the strong ones on top
+        if !lines.is_empty() {
+            drawn.push((modality.is_none(), title, lines));
         }
-        if legend.is_empty() {
-            legend = drawn.iter().map(|l| (l.class.clone(), l.label.clone())).collect();
-        }
-        drawn.sort_by_key(|l| l.class.contains("strong")); // the strong ones on top
-        let title = format!("{title} · {}{}", metric.title, in_percent(metric).replace(" in", ","));
-        let units = (Unit::Percent, metric.unit);
-        let plot = lines(&title, "samples without it, %", units, modality.is_none(), &drawn);
-        panels.push((title, plot));
     }
+    // The scores share an axis; the gap has its own.
+    let values = |lines: &[Line]| lines.iter().flat_map(|l| &l.points).map(|p| p.1).collect::<Vec<f64>>();
+    let shared: Vec<f64> = drawn.iter().filter(|d| !d.0).flat_map(|d| values(&d.2)).collect();
+    let panel = |(is_gap, title, drawn): &(bool, String, Vec<Line>)| {
+        let title = format!("{title} · {}{}", metric.title, in_percent(metric).replace(" in", ","));
+        let span = if *is_gap { Vec::new() } else { shared.clone() };
+        let units = (Unit::Percent, metric.unit);
+        let plot = Plot { label: &title, x_label: "samples without it, %", units, zero: *is_gap, span };
+        let svg = lines(&plot, drawn);
+        (title, svg)
+    };
+    let panels: Vec<_> = drawn.iter().map(panel).collect();
     figure(
         "As more samples lose a modality",
-        &legend,
+        &[],
         &panels,
         "From left to right a growing part of the test samples lacks the modality. A flat curve is a model that does not need \
-         it; curves for image and text that fall alike make a small gap. Of many methods only some are drawn: joint, BalGrad and \
-         dropout, and those that do best without a modality.",
+         it; curves for image and text that fall alike make a small gap. Four methods are drawn: those at the top of the page, \
+         and those that do best without a modality.",
     )
 }
 

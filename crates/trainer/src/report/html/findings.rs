@@ -1,26 +1,15 @@
-//! What the numbers of a data set allow to say: sentences, and every comparison.
+//! What the numbers of a data set allow to say, in sentences.
 
 use maud::{Markup, html};
 
-use crate::metrics::{Better, Score, Unit};
+use crate::metrics::Better;
 use crate::record::{Condition, Impairment, Measure};
 use crate::report::Comparison;
-use crate::report::tables::{COMPARED, Verdict, View, interval, p_value, points};
+use crate::report::tables::{Verdict, View, interval, points};
 
 /// Rows that the sentences are about.
 const SUMMED_UP: [Measure; 3] =
     [Measure::Of(Condition::Full), Measure::Avg(Impairment::Missing), Measure::Avg(Impairment::Noisy)];
-
-impl Verdict {
-    /// The class of a row of a table.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Better => "better",
-            Self::Worse => "worse",
-            _ => "unclear",
-        }
-    }
-}
 
 /// Which method has the best mean in a row, and where BalGrad stands to every other method.
 fn standing(view: &View<'_>, measure: &Measure) -> Option<String> {
@@ -84,61 +73,4 @@ fn class_of(pair: &[&Comparison]) -> &'static str {
 fn in_words(c: &Comparison) -> String {
     let difference = c.difference.map_or("–".into(), |d| points(c.metric, d));
     format!("{} {difference} {}, {}", c.condition.title(), interval(c), Verdict::of(c).name())
-}
-
-/// Every comparison with BalGrad.
-pub(super) fn comparisons(view: &View<'_>) -> Markup {
-    let (all, compared) = (view.measures(), &COMPARED);
-    let rest: Vec<Measure> = all.iter().filter(|m| !compared.contains(m)).cloned().collect();
-    html! {
-        @for metric in view.compared() {
-            @if let Some(first) = view.comparisons(metric, &all).first() {
-                h3 { "Comparisons with BalGrad: " (metric.title) }
-                p class="reading" {
-                    "First method less second" @if metric.unit == Unit::Percent { ", in points" } ". Interval: "
-                    (first.draws) " draws of test groups and of " (first.seeds)
-                    " seeds, and p from the same draws; Holm’s correction covers every condition and method of this data set and metric. "
-                    @if metric.better == Better::Lower { "Less is better." } @else { "Of a ΔGap, less is better." }
-                }
-                (table(view, metric, compared))
-                details {
-                    summary { "Each impaired condition by itself" }
-                    (table(view, metric, &rest))
-                }
-            }
-        }
-    }
-}
-
-fn table(view: &View<'_>, metric: Score, measures: &[Measure]) -> Markup {
-    html! {
-        div class="scroll" {
-            table {
-                thead {
-                    tr {
-                        th scope="col" { "Methods" }
-                        th { "Condition" }
-                        th { "Difference" }
-                        th { "95 % interval" }
-                        th { "p" }
-                        th { "Holm p" }
-                        th { "Verdict" }
-                    }
-                }
-                tbody {
-                    @for c in view.comparisons(metric, measures) {
-                        tr class=(Verdict::of(c).class()) {
-                            th scope="row" { (c.a) " − " (c.b) }
-                            td { (c.condition.title()) }
-                            td { (c.difference.map_or("–".into(), |d| points(metric, d))) }
-                            td { (interval(c)) }
-                            td { (p_value(c.p)) }
-                            td { (p_value(c.p_holm)) }
-                            td { (Verdict::of(c).name()) }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::download::{Sheet, links};
 use crate::record::{Condition, Measure};
 use crate::report::Row;
 use crate::report::paper::{self, TABLE_1, TABLE_2};
@@ -14,6 +15,7 @@ pub(super) fn tables(section: &Section<'_>, view: &View<'_>) -> Markup {
     let ablation = view.ablation();
     html! {
         h3 { "Table 1: all methods" }
+        (links(&sheet(view)))
         (grid(view, &view.methods, &view.measures(), paper::find(&TABLE_1, &data.name, &data.layout)))
         @if !ablation.is_empty() {
             h3 { "Table 2: what each part of BalGrad does" }
@@ -23,6 +25,22 @@ pub(super) fn tables(section: &Section<'_>, view: &View<'_>) -> Markup {
             }
             (grid(view, &ablation, &view.ablated(), paper::find(&TABLE_2, &data.name, &data.layout)))
         }
+    }
+}
+
+/// Table 1 for a file: methods down, conditions across.
+pub(in crate::report) fn sheet(view: &View<'_>) -> Sheet {
+    let measures = view.measures();
+    let cell = |method: &str, measure: &Measure| {
+        let row = view.row(method, measure).and_then(|row| Some((row, row.mean?)));
+        row.map_or("–".to_owned(), |(row, mean)| row.metric.text(mean, 2) + &deviation(row, mean))
+    };
+    let row =
+        |method: &&str| std::iter::once((*method).to_owned()).chain(measures.iter().map(|m| cell(method, m))).collect();
+    Sheet {
+        name: view.dataset.to_owned(),
+        head: std::iter::once("Method".to_owned()).chain(measures.iter().map(Measure::title)).collect(),
+        rows: view.methods.iter().map(row).collect(),
     }
 }
 
