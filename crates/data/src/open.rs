@@ -7,7 +7,7 @@ use crate::layouts::manifest;
 use crate::{Columns, DataError, Dataset, LAYOUTS, MODALITIES, Modality};
 
 /// The bundled tasks.
-const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "sentiment"];
+const BUNDLED: &[&str] = &["emoji", "emoji:subgroup", "icons", "icons:tags", "clipart", "clipart:living", "sentiment"];
 
 /// What to do with a sample that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

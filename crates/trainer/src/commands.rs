@@ -111,7 +111,8 @@ fn problems(all: &[Problem]) -> Vec<String> {
 /// What says how a run is configured; the later wins: `--config`, `--set`, the other flags.
 #[derive(Args, Clone)]
 struct Configured {
-    /// A bundled task (emoji, emoji:subgroup, icons, icons:tags, sentiment), a folder, or a file (CSV, TSV, JSON lines).
+    /// A bundled task (emoji, emoji:subgroup, icons, icons:tags, clipart, clipart:living, sentiment), a folder, or a file
+    /// (CSV, TSV, JSON lines).
     #[arg(long, value_name = "NAME|DIR|FILE")]
     data: Option<String>,
     #[command(flatten)]
@@ -196,7 +197,7 @@ impl Configured {
         let config = Config::load(&self.config, sets)?;
         if config.data.source.is_empty() {
             return Err(Usage(
-                "no data: give --data NAME, --data DIR or --data FILE (bundled: emoji, icons, sentiment)".into(),
+                "no data: give --data NAME, --data DIR or --data FILE (bundled: emoji, icons, clipart)".into(),
             ));
         }
         Ok(config)

@@ -79,7 +79,7 @@ fn contains(list: &str, word: &str) -> bool {
 }
 
 /// Good enough for a key: "arrows" is "arrow", and it does no harm that "compass" stays and "stairs" is "stair".
-fn singular(word: &str) -> &str {
+pub(super) fn singular(word: &str) -> &str {
     match word.strip_suffix('s') {
         Some(stem) if stem.len() > 2 && !stem.ends_with(['s', 'u']) => stem,
         _ => word,

@@ -1,5 +1,7 @@
-//! `datasets build`: the folders from their npm packages. What a person wrote (README, licence texts) is kept.
+//! `datasets build`: the folders from their packages. What a person wrote (README, licence texts) is kept.
 
+mod clipart;
+mod drawing;
 mod emoji;
 mod icons;
 mod package;
@@ -25,6 +27,7 @@ struct Folder {
 pub(crate) fn run(names: &[&str]) -> Result<()> {
     for name in names {
         let folder = match *name {
+            "clipart" => clipart::build(),
             "emoji" => emoji::build(),
             "icons" => icons::build(),
             "sentiment" => sentiment::build(),

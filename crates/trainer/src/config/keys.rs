@@ -161,7 +161,7 @@ pub static KEYS: &[Key] = &[
         "",
         Kind::Text,
         data.source,
-        "bundled task (emoji, icons, sentiment, with :variant), folder, file (CSV, JSON lines), or hf:owner/name"
+        "bundled task (emoji, icons, clipart, with :variant), folder, file (CSV, JSON lines), or hf:owner/name"
     ),
     key!("layout", "auto", Kind::Text, data.layout, "how the folder is laid out; see `balgrad layouts`"),
     key!("label", "", Kind::Text, output.label, "what tables call this run; empty: the method's name"),

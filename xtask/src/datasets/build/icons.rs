@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use resvg::{tiny_skia, usvg};
 
+use super::drawing::{SIDE, grey_png};
 use super::package::PHOSPHOR;
 use super::{Folder, finish};
 use crate::datasets::base;
 use crate::datasets::manifest::{Description, Label, Metric, Sample, Split, Task};
-
-/// Width and height of a drawing, in pixels.
-const SIDE: u32 = 64;
 
 struct Icon {
     name: String,
@@ -116,11 +114,5 @@ fn draw(svg: &[u8]) -> Result<Vec<u8>> {
     let grey: Vec<u8> = pixels.pixels().iter().map(|pixel| 255 - pixel.alpha()).collect();
     ensure!(grey.iter().any(|value| *value < 128), "the drawing is blank");
 
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIDE, SIDE);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::High);
-    encoder.write_header()?.write_image_data(&grey)?;
-    Ok(bytes)
+    grey_png(&grey)
 }
