@@ -13,7 +13,7 @@ cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config F
                       [--methods LIST] [--seeds N] [--jobs N] [--out DIR] [--set KEY=VALUE]… [--verbose]
 
   --quick      one small pass: one seed, few epochs (about a minute); says that it works, not who wins
-  --data       bundled task or folder; may be repeated (default: emoji, icons, sentiment)
+  --data       bundled task or folder; may be repeated (default: emoji, icons, clipart)
   --config     settings for every run, such as configs/food101.toml with --data; may be repeated, the later wins
   --encoders   frozen: hand-crafted features, trained on top (default); small: end to end from scratch; or two names
   --methods    rows, as for `balgrad compare` (default: paper)
@@ -73,7 +73,7 @@ impl Plan {
             }
         }
         if plan.data.is_empty() {
-            plan.data = ["emoji", "icons", "sentiment"].map(String::from).to_vec();
+            plan.data = ["emoji", "icons", "clipart"].map(String::from).to_vec();
         }
         Ok(plan)
     }
