@@ -7,11 +7,12 @@ use balgrad_data::{LAYOUTS, Layout, MODALITIES, Modality};
 use balgrad_encoders::{ENCODERS, EncoderEntry};
 
 use crate::config::near;
+use crate::metrics::{METRICS, Metric};
 use crate::targets::{TARGETS, TargetEntry};
 use crate::{Usage, arms};
 
-/// Methods, modalities, encoders and targets that a program knows. `balgrad` has those of this workspace; a program of one's own
-/// adds to them and hands them to [`main`](crate::main).
+/// Methods, modalities, encoders, targets and metrics that a program knows. `balgrad` has those of this workspace; a program of
+/// one's own adds to them and hands them to [`main`](crate::main).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Registry {
@@ -25,6 +26,8 @@ pub struct Registry {
     pub encoders: Vec<&'static EncoderEntry>,
     /// How samples are learnt from; a task's first is its default.
     pub targets: Vec<&'static TargetEntry>,
+    /// Scores of predictions, in the order of results files.
+    pub metrics: Vec<&'static Metric>,
     /// `M-only` for each modality.
     references: Vec<String>,
 }
@@ -37,6 +40,7 @@ impl Default for Registry {
             layouts: LAYOUTS.to_vec(),
             encoders: ENCODERS.iter().collect(),
             targets: TARGETS.to_vec(),
+            metrics: METRICS.iter().collect(),
             references: Vec::new(),
         }
     }

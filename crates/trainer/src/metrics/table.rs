@@ -1,4 +1,4 @@
-//! The table of scores: whoever adds one writes its row.
+//! The table of scores: whoever adds one writes its row, here or in a [registry](crate::Registry).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,6 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::{Classified, Measured, Scored, Task, calibration, counts, ranking, values};
+use crate::registry::registry;
 use crate::statistics::{Resampled, resampled};
 
 /// Which way a score is better.
@@ -74,75 +75,68 @@ pub struct Metric {
 /// Reduces a score of predictions, whose samples are in groups `0..count`, to sums per group.
 pub type Resample = fn(scored: &Scored<'_>, groups: &[usize], count: usize) -> Option<Resampled>;
 
-/// Every score, in the order of results files.
+/// The scores of this workspace, in the order of results files.
 pub static METRICS: &[Metric] = &[
     Metric {
-        compute: Compute::Classes(counts::accuracy),
         headline: &[Task::MultiClass, Task::Binary],
         compared: &[Task::Binary],
         resample: Some(resampled::accuracy),
-        ..row("accuracy", "accuracy")
+        ..Metric::percent("accuracy", "accuracy", Compute::Classes(counts::accuracy))
     },
     Metric {
-        compute: Compute::Classes(counts::f1_macro),
         headline: &[Task::MultiLabel],
         compared: &[Task::Binary],
         resample: Some(resampled::f1_macro),
-        ..row("f1_macro", "F1-macro")
+        ..Metric::percent("f1_macro", "F1-macro", Compute::Classes(counts::f1_macro))
     },
-    Metric { compute: Compute::Classes(counts::f1_micro), ..row("f1_micro", "F1-micro") },
+    Metric::percent("f1_micro", "F1-micro", Compute::Classes(counts::f1_micro)),
     Metric {
-        compute: Compute::Classes(|c| c.macro_mean(c.ranked(), ranking::auroc)),
         compared: &[Task::Binary],
         resample: Some(resampled::auroc),
-        ..row("auroc", "AUROC")
+        ..Metric::percent("auroc", "AUROC", Compute::Classes(|c| c.macro_mean(c.ranked(), ranking::auroc)))
     },
+    Metric::percent("map", "mAP", Compute::Classes(|c| c.macro_mean(0..c.classes, ranking::average_precision))),
+    Metric { leads: false, better: Better::Lower, ..Metric::percent("ece", "ECE", Compute::Classes(calibration::ece)) },
     Metric {
-        compute: Compute::Classes(|c| c.macro_mean(0..c.classes, ranking::average_precision)),
-        ..row("map", "mAP")
-    },
-    Metric { compute: Compute::Classes(calibration::ece), leads: false, better: Better::Lower, ..row("ece", "ECE") },
-    Metric {
-        compute: Compute::Classes(calibration::brier),
         leads: false,
         better: Better::Lower,
-        ..row("brier", "Brier score")
+        ..Metric::percent("brier", "Brier score", Compute::Classes(calibration::brier))
     },
     Metric {
-        compute: Compute::Values(values::mae),
         better: Better::Lower,
         headline: &[Task::Regression],
         resample: Some(resampled::mae),
-        ..plain("mae", "MAE")
+        ..Metric::plain("mae", "MAE", Compute::Values(values::mae))
     },
     Metric {
-        compute: Compute::Values(values::rmse),
         better: Better::Lower,
         resample: Some(resampled::rmse),
-        ..plain("rmse", "RMSE")
+        ..Metric::plain("rmse", "RMSE", Compute::Values(values::rmse))
     },
-    Metric { compute: Compute::Values(values::r2), ..plain("r2", "R²") },
-    Metric { compute: Compute::Values(values::pearson), ..plain("pearson", "Pearson's r") },
+    Metric::plain("r2", "R²", Compute::Values(values::r2)),
+    Metric::plain("pearson", "Pearson's r", Compute::Values(values::pearson)),
 ];
 
-/// What most scores of classes have in common.
-const fn row(name: &'static str, title: &'static str) -> Metric {
-    Metric {
-        name,
-        title,
-        better: Better::Higher,
-        unit: Unit::Percent,
-        compute: Compute::Classes(|_| None),
-        leads: true,
-        headline: &[],
-        compared: &[],
-        resample: None,
+impl Metric {
+    /// A fraction, better where it is higher, that no task has for its headline.
+    pub const fn percent(name: &'static str, title: &'static str, compute: Compute) -> Self {
+        Self {
+            name,
+            title,
+            better: Better::Higher,
+            unit: Unit::Percent,
+            compute,
+            leads: true,
+            headline: &[],
+            compared: &[],
+            resample: None,
+        }
     }
-}
 
-/// The same for scores that are no fraction.
-const fn plain(name: &'static str, title: &'static str) -> Metric {
-    Metric { unit: Unit::Plain, ..row(name, title) }
+    /// The same of a number that is no fraction.
+    pub const fn plain(name: &'static str, title: &'static str, compute: Compute) -> Self {
+        Self { unit: Unit::Plain, ..Self::percent(name, title, compute) }
+    }
 }
 
 /// A row of the table, by reference.
@@ -162,7 +156,7 @@ pub struct UnknownScore {
 impl Score {
     /// Every score.
     pub fn all() -> impl Iterator<Item = Self> {
-        METRICS.iter().map(Self)
+        registry().metrics.iter().copied().map(Self)
     }
 
     /// The scores that suit a form of target.
@@ -230,7 +224,7 @@ impl Score {
     }
 
     fn place(self) -> usize {
-        METRICS.iter().position(|m| m.name == self.name).unwrap_or(METRICS.len())
+        Self::all().position(|score| score.name == self.name).unwrap_or(usize::MAX)
     }
 }
 
@@ -274,7 +268,7 @@ impl FromStr for Score {
     fn from_str(name: &str) -> Result<Self, UnknownScore> {
         let unknown = || UnknownScore {
             name: name.to_owned(),
-            known: METRICS.iter().map(|m| m.name).collect::<Vec<_>>().join(", "),
+            known: Self::all().map(|score| score.0.name).collect::<Vec<_>>().join(", "),
         };
         Self::all().find(|score| score.name == name).ok_or_else(unknown)
     }
