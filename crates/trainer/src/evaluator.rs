@@ -1,17 +1,23 @@
 //! What a model predicts for a split, and the scores of it.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
-use balgrad::{Entry, Prediction};
+use balgrad::{Alone, Communicator, Entry, Prediction};
 use balgrad_data::{Sample, Task};
-use balgrad_encoders::{Reader, TwoTower};
+use balgrad_encoders::{Input, Reader, TwoTower};
 use candle_core::{DType, Device, Tensor};
 
-use crate::interrupt;
 use crate::metrics::{Metrics, Score, Scored, Truth, argmax, compute};
 use crate::model_spec::ModelSpec;
+use crate::ranks::check_signals;
 use crate::record::View;
-use crate::split_data::SplitData;
+use crate::split_data::{Pick, SplitData};
 use crate::targets::{Batch, Scaling, TargetEntry};
+
+mod dealt;
+
+use dealt::{Part, exchange};
 
 /// Samples in one forward pass of an evaluation: of features, and of images or tokens.
 const BATCH: [usize; 2] = [256, 64];
@@ -41,6 +47,8 @@ pub(crate) struct Evaluator<'a> {
     pub class_weights: Option<Tensor>,
     /// Where to compute.
     pub device: &'a Device,
+    /// The ranks that share the work of a prediction, and all of which know it then.
+    pub ranks: Arc<dyn Communicator>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -59,6 +67,7 @@ impl<'a> Evaluator<'a> {
             trains_heads: method.trains_heads,
             class_weights: None,
             device,
+            ranks: Arc::new(Alone),
         })
     }
 }
@@ -98,11 +107,27 @@ impl Evaluator<'_> {
         (self.target.truth)(&Batch { samples, outputs, scaling, weights: self.class_weights.as_ref(), device })
     }
 
-    /// Runs the model over a split, in order.
+    /// Runs the model over a split. Several ranks deal whole batches among them: a loss may depend on where batches begin.
     ///
     /// # Errors
-    /// When shapes disagree or the device fails.
+    /// When shapes disagree, the device fails, or a rank is gone.
     pub(crate) fn predict(&self, data: &SplitData) -> Result<Predictions> {
+        let (ranks, size, batch) = (self.ranks.as_ref(), self.ranks.size(), batch(data));
+        let picks: Vec<Pick> = (0..data.len()).map(Pick::from).collect();
+        let mine: Vec<Pick> = picks.chunks(batch).skip(ranks.rank()).step_by(size).flatten().copied().collect();
+        let turns = picks.chunks(batch).count().div_ceil(size);
+        let mut parts = Vec::with_capacity(turns);
+        data.feed(&mine, batch, None, &readers(self.model), self.device, |batches| {
+            // A rank without a batch in the last turn heeds a signal all the same.
+            for _ in 0..turns {
+                check_signals(ranks)?;
+                if let Some(made) = batches.next() {
+                    let (picks, inputs) = made?;
+                    parts.push(self.predict_batch(data, picks, &inputs)?);
+                }
+            }
+            Ok(())
+        })?;
         let modalities = self.model.modalities();
         let mut all = Predictions {
             rows: Vec::with_capacity(data.len()),
@@ -110,49 +135,55 @@ impl Evaluator<'_> {
             loss: 0.0,
             view_losses: vec![Some(0.0); modalities],
         };
-        data.feed_all(batch(data), &readers(self.model), self.device, |picked, inputs| {
-            interrupt::check()?;
-            let samples: Vec<&Sample> = picked.iter().map(|&i| data.sample(i)).collect();
-            let truth = self.truth(&samples)?;
-            let fraction = picked.len() as f64 / data.len() as f64;
-            let loss =
-                |z: &Tensor| -> Result<f64> { Ok(fraction * truth.nll(z)?.to_dtype(DType::F64)?.to_scalar::<f64>()?) };
-            let outputs = self.model.forward(&inputs)?;
-            let slices =
-                if self.trains_heads { Some(outputs.own.clone()) } else { self.model.slices(&outputs.embeddings)? };
-            all.loss += loss(&outputs.fused)?;
-            for m in 0..modalities {
-                let view = slices.as_ref().map(|s| &s[m]);
+        for part in exchange(ranks, parts)? {
+            all.loss += part.loss;
+            all.rows.extend(part.rows);
+            for (m, view) in part.views.into_iter().enumerate() {
                 match (view, &mut all.views[m], &mut all.view_losses[m]) {
-                    (Some(z), Some(rows), Some(sum)) => {
-                        rows.extend(self.rows(z)?);
-                        *sum += loss(z)?;
+                    (Some((loss, view)), Some(rows), Some(sum)) => {
+                        rows.extend(view);
+                        *sum += loss;
                     }
                     (_, rows, sum) => (*rows, *sum) = (None, None),
                 }
             }
-            all.rows.extend(match self.prediction {
-                Prediction::Fused => self.rows(&outputs.fused)?,
-                Prediction::Own(m) => self.rows(outputs.own.get(m).context("there is no such modality")?)?,
-                Prediction::Average => average(&outputs.own.iter().map(|z| self.rows(z)).collect::<Result<Vec<_>>>()?),
-                Prediction::All => {
-                    let heads = outputs.own.iter().chain([&outputs.fused]);
-                    average(&heads.map(|z| self.rows(z)).collect::<Result<Vec<_>>>()?)
-                }
-                Prediction::Sum => {
-                    let first = outputs.own[0].zeros_like()?;
-                    let sum = outputs.own.iter().try_fold(first, |sum, z| sum + z)?;
-                    self.rows(&sum)?
-                }
-                Prediction::Confident => {
-                    let alone = |m| self.rows(&self.model.alone(&outputs.embeddings, m)?);
-                    self.confident(&(0..modalities).map(alone).collect::<Result<Vec<_>>>()?)?
-                }
-                other => bail!("this program cannot predict by {other:?}"),
-            });
-            Ok(())
-        })?;
+        }
         Ok(all)
+    }
+
+    /// What the model predicts for a batch, its losses being fractions of the whole split's.
+    fn predict_batch(&self, data: &SplitData, picks: &[Pick], inputs: &[Input]) -> Result<Part> {
+        let samples: Vec<&Sample> = picks.iter().map(|pick| data.sample(pick.sample)).collect();
+        let truth = self.truth(&samples)?;
+        let fraction = picks.len() as f64 / data.len() as f64;
+        let loss =
+            |z: &Tensor| -> Result<f64> { Ok(fraction * truth.nll(z)?.to_dtype(DType::F64)?.to_scalar::<f64>()?) };
+        let outputs = self.model.forward(inputs)?;
+        let slices =
+            if self.trains_heads { Some(outputs.own.clone()) } else { self.model.slices(&outputs.embeddings)? };
+        let view = |m: usize| slices.as_ref().map(|s| Ok((loss(&s[m])?, self.rows(&s[m])?))).transpose();
+        let modalities = self.model.modalities();
+        let views = (0..modalities).map(view).collect::<Result<_>>()?;
+        let rows = match self.prediction {
+            Prediction::Fused => self.rows(&outputs.fused)?,
+            Prediction::Own(m) => self.rows(outputs.own.get(m).context("there is no such modality")?)?,
+            Prediction::Average => average(&outputs.own.iter().map(|z| self.rows(z)).collect::<Result<Vec<_>>>()?),
+            Prediction::All => {
+                let heads = outputs.own.iter().chain([&outputs.fused]);
+                average(&heads.map(|z| self.rows(z)).collect::<Result<Vec<_>>>()?)
+            }
+            Prediction::Sum => {
+                let first = outputs.own[0].zeros_like()?;
+                let sum = outputs.own.iter().try_fold(first, |sum, z| sum + z)?;
+                self.rows(&sum)?
+            }
+            Prediction::Confident => {
+                let alone = |m| self.rows(&self.model.alone(&outputs.embeddings, m)?);
+                self.confident(&(0..modalities).map(alone).collect::<Result<Vec<_>>>()?)?
+            }
+            other => bail!("this program cannot predict by {other:?}"),
+        };
+        Ok(Part { loss: loss(&outputs.fused)?, rows, views })
     }
 
     /// Views averaged sample by sample with weights `∝ exp(−H)`, `H` a view's entropy in nats (multi-label: the mean

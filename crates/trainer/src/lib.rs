@@ -18,6 +18,7 @@ pub mod metrics;
 mod model;
 mod model_spec;
 mod program;
+mod ranks;
 mod readable;
 pub mod record;
 mod registry;

@@ -42,7 +42,7 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// 2 for what can be decided from arguments and config, 128 + n for signal n, 1 for all else.
-fn exit_code(error: &anyhow::Error) -> u8 {
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(Interrupted(signal)) = cause.downcast_ref() {
             return 128 + *signal as u8;

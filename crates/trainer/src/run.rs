@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use balgrad::{Alone, Communicator};
 use balgrad_data::Split;
 use balgrad_data::atomic::remove_leftovers;
@@ -19,6 +19,7 @@ pub(crate) use results::{Tested, headline, missing_ratios};
 use crate::Usage;
 use crate::config::Config;
 use crate::evaluator::Evaluator;
+use crate::ranks::any;
 use crate::record::{RecordError, RunRecord, sums};
 use crate::session::Session;
 use crate::storage::{create_folder, write_atomic};
@@ -42,18 +43,20 @@ impl Options {
     }
 }
 
-/// Trains and tests one run, and returns its record. With `resume`, a finished run is left as it is.
+/// Trains and tests one run, and returns its record. With `resume`, a finished run is left as it is. Of several ranks the first
+/// writes the folder, and all read it.
 ///
 /// # Errors
 /// A folder that exists (without `resume`), unusable data, a signal, a full disk: what was written is kept.
 pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> Result<RunRecord> {
     let started = Instant::now();
-    let folder = options.folder.as_path();
-    if let Some(record) = standing(config, options)? {
+    let (folder, ranks) = (options.folder.as_path(), options.communicator.as_ref());
+    if let Some(record) = done(config, options)? {
         return Ok(record);
     }
+    let first = ranks.rank() == 0;
     // A folder that does not stand yet is made when the data has turned out to be usable.
-    let mut lock = if folder.exists() { Some(RunLock::take(folder)?) } else { None };
+    let mut lock = if first && folder.exists() { Some(RunLock::take(folder)?) } else { None };
     let session = Session::new(config)?;
     watcher.data(session.dataset());
     let (train, val) = (session.training_split()?, session.split(Split::Val, None)?);
@@ -61,40 +64,72 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         session.need(split, data)?;
     }
     session.release_encoders();
-    if lock.is_none() {
+    if first && lock.is_none() {
         create_folder(folder)?;
         lock = Some(RunLock::take(folder)?);
     }
     // Another process may have written the folder meanwhile.
-    if let Some(record) = standing(config, options)? {
+    if let Some(record) = done(config, options)? {
         return Ok(record);
     }
-    for place in [folder.to_owned(), folder.join("checkpoint"), folder.join("predictions")] {
-        remove_leftovers(&place);
+    if first {
+        prepare(folder, config)?;
     }
-    // Those of a run that was stopped in its last moment.
-    let _ = std::fs::remove_file(folder.join(sums::FILE));
-    write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
-    let evaluator = session.evaluator(config)?;
+    let evaluator = Evaluator {
+        class_weights: session.class_weights(config, &train)?,
+        ranks: Arc::clone(&options.communicator),
+        ..session.evaluator(config)?
+    };
     let training = Training {
         config,
         session: &session,
         train: &train,
         val: &val,
-        evaluator: Evaluator { class_weights: session.class_weights(config, &train)?, ..evaluator },
+        evaluator,
         metric: headline(session.dataset())?,
         folder,
         resume: options.resume,
         communicator: Arc::clone(&options.communicator),
     };
     let progress = crate::training::train(&training, watcher)?;
-    session.spec.save(folder, &session.parameters)?;
-    let tested = Tested::new(&session, config, folder)?;
+    if first {
+        session.spec.save(folder, &session.parameters)?;
+    }
+    let tested = Tested::new(&session, config, folder, &options.communicator)?;
+    if !first {
+        any(ranks, false)?;
+        return finished(folder)?.with_context(|| format!("{} is not there any more", folder.display()));
+    }
     let mut record = tested.record(config, [&train, &val], &progress)?;
     record.wall_seconds = started.elapsed().as_secs_f64();
     record.seal(folder)?;
     let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
     drop(lock);
+    any(ranks, true)?;
+    Ok(record)
+}
+
+/// Makes a run folder ready to be written.
+fn prepare(folder: &Path, config: &Config) -> Result<()> {
+    for place in [folder.to_owned(), folder.join("checkpoint"), folder.join("predictions")] {
+        remove_leftovers(&place);
+    }
+    // Those of a run that was stopped in its last moment.
+    let _ = std::fs::remove_file(folder.join(sums::FILE));
+    Ok(write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?)
+}
+
+/// The record of the run that stands in the folder, if it is done: the first rank looks, the others read what it has found.
+///
+/// # Errors
+/// A run that is not to be resumed, or was made with other settings.
+fn done(config: &Config, options: &Options) -> Result<Option<RunRecord>> {
+    let ranks = options.communicator.as_ref();
+    if ranks.rank() > 0 {
+        return if any(ranks, false)? { finished(&options.folder) } else { Ok(None) };
+    }
+    let record = standing(config, options)?;
+    any(ranks, record.is_some())?;
     Ok(record)
 }
 

@@ -137,9 +137,9 @@ struct Run<'a> {
     /// Each trained variable with its name.
     named: Vec<(String, Var)>,
     best: HashMap<String, Tensor>,
-    metrics: std::fs::File,
+    /// The log and the event file, which the first rank writes.
+    files: Option<(std::fs::File, Events)>,
     metrics_hash: Sha256,
-    events: Events,
     progress: Progress,
     /// The frozen teacher, once the method has asked for one.
     teacher: Option<(Parameters, TwoTower)>,
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
         let per_epoch = training.train.len().div_ceil(batch_size);
         let turns = if needs.turns { modalities.len() } else { 1 };
         let now = Instant::now();
-        let Start { metrics, metrics_hash, events, loaded } = Start::find(training)?;
+        let Start { files, metrics_hash, loaded } = Start::find(training)?;
         let mut run = Self {
             training,
             share: Share::new(&training.communicator, batch_size),
@@ -192,9 +192,8 @@ impl<'a> Run<'a> {
             optimizer: config.optimization.optimizer.0.build(named.iter().map(parameter).collect(), given)?,
             named,
             best: HashMap::new(),
-            metrics,
+            files,
             metrics_hash,
-            events,
             progress: Progress {
                 conflict: vec![ConflictCounts::default(); modalities.len()],
                 data: session.data.fingerprint.clone(),
@@ -388,7 +387,7 @@ impl Run<'_> {
         if let Value::Object(line) = &line {
             self.write_line(line)?;
         }
-        self.events.flush()?;
+        self.flush_events()?;
         // Ties go to the earliest epoch; a score that is undefined counts as none.
         let better = score.is_some_and(|s| training.metric.is_better(s, self.progress.best_score));
         if (self.progress.best_epoch == 0 || better) && self.progress.epoch > self.prelude {
@@ -413,7 +412,7 @@ impl Run<'_> {
                 var.set(value)?;
             }
         }
-        Ok(self.events.flush()?)
+        self.flush_events()
     }
 }
 

@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::ranks;
 use crate::run::{self, Options};
 use crate::training::Watcher;
 use anyhow::Result;
-use balgrad::Value;
+use balgrad::{Communicator, Value};
 use balgrad_data::{Dataset, Split};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,13 +43,25 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let config = self
-            .configured
-            .load(&[("method", self.method.clone().map(Value::Word)), ("seed", self.seed.map(Value::Count))])?;
-        let mut show = Show::new(self.quiet, self.verbose);
-        let options = Options { resume: self.resume, ..Options::new(&self.out) };
+        ranks::among(|ranks| self.train(ranks))
+    }
+
+    /// One rank's part; the first speaks for all.
+    fn train(&self, ranks: &Arc<dyn Communicator>) -> Result<ExitCode> {
+        let sets = [("method", self.method.clone().map(Value::Word)), ("seed", self.seed.map(Value::Count))];
+        let sets = self.configured.sets(&sets);
+        let config = self.configured.resolve(&sets)?;
+        let first = ranks.rank() == 0;
+        if first {
+            config.tell_notes();
+        }
+        let mut show = Show::new(self.quiet || !first, self.verbose);
+        let options = Options { resume: self.resume, communicator: Arc::clone(ranks), ..Options::new(&self.out) };
         let record = run::train(&config, &options, &mut show)?;
         show.finish();
+        if !first {
+            return Ok(ExitCode::SUCCESS);
+        }
         out!("{}", record.one_line());
         if !self.quiet {
             let out = self.out.display().to_string();

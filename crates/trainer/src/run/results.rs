@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use balgrad::Communicator;
 use balgrad_data::{Dataset, ImpairmentKind, Split, Task};
 use candle_core::Device;
 use serde_json::json;
@@ -13,8 +15,8 @@ use crate::channel::Channel;
 use crate::checkpoint::{BINS, ConflictCounts, Progress};
 use crate::config::Config;
 use crate::evaluator::{Evaluator, Predictions, Rows};
-use crate::interrupt;
 use crate::metrics::{Metrics, Score};
+use crate::ranks::check_signals;
 use crate::record::{
     Condition, Conflict, Contribution, DatasetCard, Histogram, Impairment, MissingRatios, Noise, Pair, RunRecord,
     SCHEMAS, Shapley, Validation, View,
@@ -54,18 +56,27 @@ impl<'a> Tested<'a> {
     ///
     /// # Errors
     /// A sample that cannot be read, or a disk that refuses.
-    pub(super) fn new(session: &'a Session, config: &Config, folder: &Path) -> Result<Self> {
-        let (evaluator, metric, modalities) =
-            (session.evaluator(config)?, headline(session.dataset())?, session.modalities());
+    pub(super) fn new(
+        session: &'a Session,
+        config: &Config,
+        folder: &Path,
+        ranks: &Arc<dyn Communicator>,
+    ) -> Result<Self> {
+        let (metric, modalities) = (headline(session.dataset())?, session.modalities());
+        let evaluator = Evaluator { ranks: Arc::clone(ranks), ..session.evaluator(config)? };
+        let write = |condition: &Condition, data: &SplitData, rows: &Rows| match ranks.rank() {
+            0 => write_predictions(session.dataset(), folder, condition, data, rows),
+            _ => Ok(()),
+        };
         let mut test = BTreeMap::new();
         let mut by_condition: BTreeMap<Condition, Rows> = BTreeMap::new();
         let mut clean: Option<(SplitData, Predictions)> = None;
         for condition in Condition::tested(&modalities) {
-            interrupt::check()?;
+            check_signals(ranks.as_ref())?;
             let data = session.split(Split::Test, session.impairment(config, &condition)?)?;
             let predictions = evaluator.predict(&data)?;
             test.insert(condition.clone(), Some(evaluator.metrics(&predictions.rows, &data)));
-            write_predictions(session.dataset(), folder, &condition, &data, &predictions.rows)?;
+            write(&condition, &data, &predictions.rows)?;
             by_condition.insert(condition.clone(), predictions.rows.clone());
             if condition == Condition::Full {
                 clean = Some((data, predictions));
@@ -75,7 +86,7 @@ impl<'a> Tested<'a> {
         for (name, view) in modalities.iter().zip(&predictions.views) {
             let condition = Condition::only(name);
             if let Some(rows) = view {
-                write_predictions(session.dataset(), folder, &condition, &data, rows)?;
+                write(&condition, &data, rows)?;
             }
             test.insert(condition, view.as_ref().map(|rows| evaluator.metrics(rows, &data)));
         }

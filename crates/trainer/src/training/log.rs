@@ -59,14 +59,19 @@ impl Run<'_> {
         Ok(())
     }
 
+    pub(super) fn flush_events(&mut self) -> Result<()> {
+        Ok(self.files.as_mut().map_or(Ok(()), |(_, events)| events.flush())?)
+    }
+
     pub(super) fn write_line(&mut self, line: &Map<String, Value>) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
         let cannot = |what: &str| format!("cannot write {what} of {}", self.training.folder.display());
-        self.metrics.write_all(text.as_bytes()).map_err(|e| refused(e, cannot("metrics.jsonl")))?;
+        let Some((metrics, events)) = &mut self.files else { return Ok(()) };
+        metrics.write_all(text.as_bytes()).map_err(|e| refused(e, cannot("metrics.jsonl")))?;
         self.progress.metrics_bytes += text.len() as u64;
         self.metrics_hash.update(text.as_bytes());
-        show(&mut self.events, line).map_err(|e| refused(e, cannot("the event file")))
+        show(events, line).map_err(|e| refused(e, cannot("the event file")))
     }
 }
 

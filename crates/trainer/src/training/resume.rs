@@ -13,18 +13,17 @@ use super::{Run, Training, checkpoint_path};
 use crate::Usage;
 use crate::checkpoint::{self, Loaded, Progress};
 use crate::events::Events;
+use crate::ranks::{any, same};
 use crate::record::log::FILE;
 use crate::record::sums::hex;
 use crate::storage::{create_folder, refused};
 
 /// What a run begins with.
 pub(super) struct Start {
-    /// The log, cut back.
-    pub(super) metrics: File,
-    /// The hash of what it holds.
+    /// The log and the event file, cut back; the first rank alone has them.
+    pub(super) files: Option<(File, Events)>,
+    /// The hash of what the log holds.
     pub(super) metrics_hash: Sha256,
-    /// The event file, cut back.
-    pub(super) events: Events,
     /// The checkpoint, where there is one.
     pub(super) loaded: Option<Loaded>,
 }
@@ -35,17 +34,28 @@ impl Start {
     /// # Errors
     /// Checkpoints of which none can be used, other data than theirs, or a disk that refuses.
     pub(super) fn find(training: &Training<'_>) -> Result<Self> {
+        let ranks = training.communicator.as_ref();
+        let found = if training.resume { usable(training)? } else { None };
+        let step = found.as_ref().map_or(-1.0, |(loaded, _)| loaded.progress.step as f64);
+        // From here on the first rank changes what the others have read.
+        if !same(ranks, step)? {
+            let folder = training.folder.display();
+            bail!("ranks find different checkpoints in {folder}: put the run on a file system that all hosts share");
+        }
+        if ranks.rank() > 0 {
+            let (loaded, hash) = found.unzip();
+            return Ok(Self { files: None, metrics_hash: hash.unwrap_or_default(), loaded });
+        }
         let (log, events) = (training.folder.join(FILE), training.folder.join(EVENTS));
         let cannot = |path: &Path| format!("cannot write {}", path.display());
         let metrics = File::options().create(true).append(true).open(&log).map_err(|e| refused(e, cannot(&log)))?;
-        let found = if training.resume { usable(training)? } else { None };
         let (kept, counted) =
             found.as_ref().map_or((0, 0), |(loaded, _)| (loaded.progress.metrics_bytes, loaded.progress.events_bytes));
         // Lines written after the checkpoint belong to steps that will be taken again.
         metrics.set_len(kept)?;
         let events = continued(&events, counted, &log).map_err(|e| refused(e, cannot(&events)))?;
         let (loaded, hash) = found.unzip();
-        Ok(Self { metrics, metrics_hash: hash.unwrap_or_default(), events, loaded })
+        Ok(Self { files: Some((metrics, events)), metrics_hash: hash.unwrap_or_default(), loaded })
     }
 }
 
@@ -57,7 +67,9 @@ fn usable(training: &Training<'_>) -> Result<Option<(Loaded, Sha256)>> {
         let found = checkpoint::load(path, &training.session.device);
         match found.and_then(|loaded| Ok((hash_of_log(training.folder, &loaded.progress)?, loaded))) {
             Ok((hash, loaded)) => {
-                if let Some(problem) = problem {
+                if let Some(problem) = problem
+                    && training.communicator.rank() == 0
+                {
                     say!("balgrad: {problem:#}; going on from the one before, at step {}", loaded.progress.step);
                 }
                 if loaded.progress.data != training.session.data.fingerprint {
@@ -104,14 +116,20 @@ fn continued(path: &Path, bytes: u64, log: &Path) -> std::io::Result<Events> {
 }
 
 impl Run<'_> {
-    /// Saves a checkpoint, and all that was written before it.
+    /// Saves a checkpoint, and all that was written before it: the first rank does, and the others wait for it.
     pub(super) fn save(&mut self) -> Result<()> {
-        if self.training.communicator.rank() > 0 {
-            return Ok(());
+        if self.files.is_some() {
+            self.write_checkpoint()?;
         }
+        any(self.training.communicator.as_ref(), false)?;
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<()> {
         let path = checkpoint_path(self.training.folder);
         create_folder(path.parent().unwrap_or(self.training.folder))?;
-        let synced = self.metrics.sync_data().and_then(|()| self.events.sync());
+        let Some((metrics, events)) = &mut self.files else { return Ok(()) };
+        let synced = metrics.sync_data().and_then(|()| events.sync());
         self.progress.events_bytes =
             synced.map_err(|e| refused(e, format!("cannot write the log of {}", self.training.folder.display())))?;
         self.progress.metrics_sha256 = hex(&self.metrics_hash.clone().finalize());
