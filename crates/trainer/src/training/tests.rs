@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ranks;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use balgrad::{Alone, Communicator, Entry, METHODS, Prediction, Threads, Value};
+use balgrad::{Alone, Communicator, Entry, METHODS, Prediction, Value};
 use balgrad_data::{DataError, Dataset, Modality, Sample, Source, Split, Target, Task};
 use balgrad_encoders::{Encoder, EncoderEntry, EncoderKind, FUSIONS, Input, Item, Precomputed, Reader, View};
 use candle_core::{Device, Tensor};
@@ -20,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Training, Watcher, train};
 use crate::checkpoint::Progress;
 use crate::config::Config;
+use crate::evaluator::Evaluator;
 use crate::metrics::Score;
 use crate::readable::Readable;
 use crate::registry::Registry;
@@ -225,12 +228,23 @@ impl World {
         stop: usize,
         communicator: Arc<dyn Communicator>,
     ) -> Outcome {
-        let session = self.session(config);
+        self.train_on(&self.session(config), config, folder, resume, stop, communicator)
+    }
+
+    fn train_on(
+        &self,
+        session: &Session,
+        config: &Config,
+        folder: &Path,
+        resume: bool,
+        stop: usize,
+        communicator: Arc<dyn Communicator>,
+    ) -> Outcome {
         let (data, val) = (session.training_split().unwrap(), session.split(Split::Val, None).unwrap());
-        let evaluator = session.evaluator(config).unwrap();
+        let evaluator = Evaluator { ranks: Arc::clone(&communicator), ..session.evaluator(config).unwrap() };
         let training = Training {
             config,
-            session: &session,
+            session,
             train: &data,
             val: &val,
             evaluator,
@@ -400,51 +414,6 @@ fn a_split_beyond_one_batch_is_answered_sample_by_sample() {
             let one = one.showing(shown);
             let alone = evaluator.correctness(&evaluator.predict(&one).unwrap().rows, &one);
             assert_eq!(alone, [correct[row]], "row {row}");
-        }
-    }
-}
-
-/// Each of `ranks` threads trains as one rank; what each ends with.
-fn among(world: World, config: &Config, ranks: usize) -> Vec<Outcome> {
-    let one = |communicator: Threads| {
-        let folder = tempfile::tempdir().unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        pool.install(|| world.run_among(config, folder.path(), false, usize::MAX, Arc::new(communicator)))
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = Threads::new(ranks).into_iter().map(|c| scope.spawn(move || one(c))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
-/// The largest difference of a weight, over the largest weight of its tensor.
-fn difference(a: &Outcome, b: &Outcome) -> f32 {
-    let values = |bits: &[u32]| bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
-    let apart = |((name, a), (other, b)): (&Weight, &Weight)| {
-        assert_eq!(name, other);
-        let (a, b) = (values(a), values(b));
-        let most = a.iter().fold(1e-2f32, |most, v| most.max(v.abs()));
-        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / most
-    };
-    a.0.iter().zip(&b.0).map(apart).fold(0.0, f32::max)
-}
-
-/// On two and four ranks every method ends with the weights of one process: with an uneven last batch, of which a rank may have no
-/// row, with teachers, turns, stages and rehearsals.
-#[test]
-fn ranks_train_as_one_process() {
-    for (i, entry) in METHODS.iter().enumerate() {
-        let task = Task::ALL[i % 3];
-        let world = World { task, modalities: 2, small: false, fusion: FUSIONS[i % 4].name, train: 30, val: 24 };
-        // AdamW would divide rounding by rounding where a gradient is next to nothing.
-        let sets = [("optimizer=sgd", 0.0), ("epochs", 3.0), ("batch_size", 8.0), ("lr", 0.05)];
-        let config = world.config(entry, &sets);
-        let alone = world.run(&config, tempfile::tempdir().unwrap().path(), false, usize::MAX);
-        for ranks in [2, 4] {
-            let each = among(world, &config, ranks);
-            let apart = difference(&alone, &each[0]);
-            assert!(apart < 1e-4, "{} on {ranks} ranks, {task:?}: {apart}", entry.name);
-            assert!(each.iter().all(|rank| rank.0 == each[0].0), "{}: ranks differ in bits", entry.name);
         }
     }
 }
