@@ -7,6 +7,7 @@ mod datasets;
 mod dist;
 mod optimisers;
 mod reproduce;
+mod scale;
 mod tidy;
 
 use std::path::PathBuf;

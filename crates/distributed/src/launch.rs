@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn every_launcher_is_understood_and_a_task_of_an_array_is_none() {
-        let openmpi = [("OMPI_COMM_WORLD_RANK", "3"), ("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
+        let openmpi =
+            [("OMPI_COMM_WORLD_RANK", "3"), ("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
         assert_eq!(of(&openmpi), Some(Launch { rank: 3, size: Some(4), local: Some(1) }));
         let mpich = [("PMI_RANK", "0"), ("PMI_SIZE", "2"), ("MPI_LOCALRANKID", "0")];
         assert_eq!(of(&mpich), Some(Launch { rank: 0, size: Some(2), local: Some(0) }));

@@ -133,10 +133,8 @@ impl Communicator for Mpi {
         }
         let starts: Vec<i32> = starts.into_iter().map(|start| start as i32).collect();
         let mut all = vec![0u8; total as usize];
-        self.world().all_gather_varcount_into(
-            &bytes[..],
-            &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]),
-        );
+        self.world()
+            .all_gather_varcount_into(&bytes[..], &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]));
         let mut shape = rows.dims().to_vec();
         let row = shape.iter().skip(1).product::<usize>() * rows.dtype().size_in_bytes();
         if row == 0 || shape.is_empty() || all.len() % row != 0 {

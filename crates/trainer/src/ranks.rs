@@ -23,7 +23,8 @@ const COURTESY: Duration = Duration::from_millis(500);
 /// What `work` returns in a process alone, and a build without MPI that was started as one of several ranks.
 pub(crate) fn among(work: impl FnOnce(&Arc<dyn Communicator>) -> Result<ExitCode>) -> Result<ExitCode> {
     // A run of a grid is a process alone, whatever started the grid.
-    let joined = if std::env::var_os(LEASH).is_some() { None } else { balgrad_distributed::join().map_err(unjoined)? };
+    let joined =
+        if std::env::var_os(LEASH).is_some() { None } else { balgrad_distributed::join().map_err(unjoined)? };
     let Some(ranks) = joined else { return work(&(Arc::new(Alone) as Arc<dyn Communicator>)) };
     share_cores(ranks.as_ref())?;
     let outcome = guarded(ranks.as_ref(), || work(&ranks));

@@ -116,7 +116,7 @@ fn prepare(folder: &Path, config: &Config) -> Result<()> {
     }
     // Those of a run that was stopped in its last moment.
     let _ = std::fs::remove_file(folder.join(sums::FILE));
-    Ok(write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?)
+    write_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())
 }
 
 /// The record of the run that stands in the folder, if it is done: the first rank looks, the others read what it has found.

@@ -14,13 +14,13 @@ use crate::readable::Readable;
 use crate::session::Session;
 
 /// What a test does on each rank.
-type Test = fn(Arc<dyn Communicator>);
+type Test = fn(&Arc<dyn Communicator>);
 
 /// Runs it on ranks that are threads.
 fn on_threads(size: usize, test: Test) {
     let one = |ranks: Threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        pool.install(|| test(Arc::new(ranks)));
+        pool.install(|| test(&(Arc::new(ranks) as Arc<dyn Communicator>)));
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = Threads::new(size).into_iter().map(|ranks| scope.spawn(move || one(ranks))).collect();
@@ -44,7 +44,7 @@ fn difference(a: &Outcome, b: &Outcome) -> f64 {
 }
 
 /// Every method, with an uneven last batch, of which a rank may have no row, with teachers, turns, stages and rehearsals.
-fn every_method_has_the_weights_of_one_process(ranks: Arc<dyn Communicator>) {
+fn every_method_has_the_weights_of_one_process(ranks: &Arc<dyn Communicator>) {
     let mut most = 0.0f64;
     for (i, entry) in METHODS.iter().enumerate() {
         let task = Task::ALL[i % 3];
@@ -52,7 +52,7 @@ fn every_method_has_the_weights_of_one_process(ranks: Arc<dyn Communicator>) {
         // AdamW would divide rounding by rounding where a gradient is next to nothing.
         let sets = [("optimizer=sgd", 0.0), ("momentum", 0.0), ("epochs", 3.0), ("batch_size", 8.0), ("lr", 0.02)];
         let config = world.config(entry, &sets);
-        let found = run(world, &config, Arc::clone(&ranks));
+        let found = run(world, &config, Arc::clone(ranks));
         let bits = found.0.iter().flat_map(|(_, bits)| bits).fold(0u32, |sum, bits| sum.rotate_left(1) ^ bits);
         assert!(same(ranks.as_ref(), f64::from(bits)).unwrap(), "{}: ranks differ in bits", entry.name);
         if ranks.rank() == 0 {
@@ -108,12 +108,12 @@ fn step_on(config: &Config, rows: impl Fn(usize) -> bool) -> Outcome {
 
 /// Ranks that do not sum, and ranks that each choose coefficients for their own rows and average what comes of it, are told from
 /// ranks that train as one; a plain sum of losses is not, as it has no coefficients to get wrong.
-fn what_is_not_exact_is_found(ranks: Arc<dyn Communicator>) {
+fn what_is_not_exact_is_found(ranks: &Arc<dyn Communicator>) {
     let methods = ["joint", "balgrad", "ogm-ge"];
     for (name, exact) in methods.into_iter().zip([true, false, false]) {
         let config = CONTROL.config(balgrad::find(name).unwrap(), &ONE_STEP);
         let one = step_on(&config, |_| true);
-        let deaf = run(CONTROL, &config, Arc::new(Deaf(Arc::clone(&ranks))));
+        let deaf = run(CONTROL, &config, Arc::new(Deaf(Arc::clone(ranks))));
         assert!(difference(&one, &deaf) > 1e-4, "{name}: nothing was summed, and nothing was missing");
         let (rank, size) = (ranks.rank(), ranks.size());
         let (mut mean, _) = step_on(&config, |place| place % size == rank);
@@ -145,8 +145,8 @@ fn ranks_that_are_not_exact_are_found() {
 fn ranks_over_mpi_train_as_one_process() {
     let ranks = balgrad_distributed::join().unwrap().expect("start it by mpirun, with two ranks or more");
     crate::ranks::guarded(ranks.as_ref(), || {
-        every_method_has_the_weights_of_one_process(Arc::clone(&ranks));
-        what_is_not_exact_is_found(Arc::clone(&ranks));
+        every_method_has_the_weights_of_one_process(&ranks);
+        what_is_not_exact_is_found(&ranks);
         Ok(())
     })
     .unwrap();
