@@ -72,6 +72,6 @@ fn built(arguments: &[&str], target: &str) -> Result<PathBuf> {
     let messages = String::from_utf8(output.stdout)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let found = messages.filter(|message| message["target"]["name"] == target);
-    let path = found.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).last();
-    path.with_context(|| format!("cargo names no executable of {target}"))
+    let mut paths = found.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+    paths.next_back().with_context(|| format!("cargo names no executable of {target}"))
 }

@@ -137,7 +137,7 @@ impl Communicator for Mpi {
             .all_gather_varcount_into(&bytes[..], &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]));
         let mut shape = rows.dims().to_vec();
         let row = shape.iter().skip(1).product::<usize>() * rows.dtype().size_in_bytes();
-        if row == 0 || shape.is_empty() || all.len() % row != 0 {
+        if row == 0 || shape.is_empty() || !all.len().is_multiple_of(row) {
             return Err(Error::Msg(format!("ranks gather rows of other shapes than {shape:?}")));
         }
         shape[0] = all.len() / row;
