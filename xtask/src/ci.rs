@@ -17,7 +17,8 @@ cargo xtask ci [--full | --only WORD]
 
   --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
            their folder), the CUDA sources through nvcc (where one is found), the type check of the CUDA build,
-           ranks over MPI (which installs OpenMPI and libclang on Debian), and one small pass of `reproduce`
+           ranks over MPI (which installs OpenMPI and libclang on Debian), the docs as a book (mdBook from crates.io), their
+           reader for MLflow (from PyPI), and one small pass of `reproduce`
   --only   those of all checks whose name contains this, such as CUDA";
 
 /// One check: what it is called, whether `--full` alone runs it, and what it does.
@@ -39,6 +40,8 @@ const CHECKS: &[Check] = &[
     Check { name: "CUDA sources", full: true, run: cuda_sources },
     Check { name: "CUDA type check", full: true, run: cuda_types },
     Check { name: "scale", full: true, run: crate::scale::check },
+    Check { name: "book", full: true, run: crate::pages::book },
+    Check { name: "MLflow", full: true, run: crate::pages::mlflow },
     Check { name: "reproduce", full: true, run: |_| cargo(&["xtask", "reproduce", "--quick"], &[]) },
 ];
 

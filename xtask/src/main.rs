@@ -6,6 +6,7 @@ mod ci;
 mod datasets;
 mod dist;
 mod optimisers;
+mod pages;
 mod reproduce;
 mod scale;
 mod tidy;

@@ -1,6 +1,7 @@
-//! Every `balgrad` command of the README and the guide runs, as written but for the number of epochs.
+//! Every `balgrad` command of the README and of the pages for users runs, as written but for the number of epochs; links lead
+//! somewhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 
@@ -31,13 +32,13 @@ fn every_command_of_the_pages_runs() {
     let folder = tempfile::tempdir().unwrap();
     image::RgbImage::from_pixel(80, 60, image::Rgb([200, 30, 40])).save(folder.path().join("photo.jpg")).unwrap();
     let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
-    for page in ["README.md", "docs/guide.md"] {
+    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md"] {
         let all = commands(page);
-        assert!(all.len() >= 4, "{page} shows {} commands", all.len());
+        assert!(all.len() >= 2, "{page} shows {} commands", all.len());
         for mut arguments in all {
-            if page == "docs/guide.md" {
-                arguments.iter_mut().for_each(|a| *a = a.replace("runs/", "guide/"));
-            }
+            // Each page has its own runs.
+            let own = format!("{}/", page.replace('/', "-"));
+            arguments.iter_mut().for_each(|a| *a = a.replace("runs/", &own));
             if matches!(arguments[0].as_str(), "train" | "compare") {
                 arguments.extend(["--set", "epochs=1"].map(str::to_owned));
             }
@@ -48,5 +49,63 @@ fn every_command_of_the_pages_runs() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{page}: balgrad {}: {said}", arguments.join(" "));
         }
+    }
+}
+
+/// The pages: the README, those of the book and of the crates.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let list = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut all = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("datasets/README.md")];
+    all.extend(list(&root.join("crates")).iter().map(|folder| folder.join("README.md")));
+    all.extend([list(&root.join("docs")), list(&root.join("docs/methods"))].concat());
+    all.into_iter().filter(|path| path.extension().is_some_and(|e| e == "md") && path.exists()).collect()
+}
+
+/// A heading's name in links, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let mut count = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            // Crates' pages are rustdoc too, whose links may name an item.
+            if link.starts_with("http")
+                || link.contains([' ', '`'])
+                || !link.contains(['.', '/', '#'])
+                || link.contains("::")
+            {
+                continue;
+            }
+            let (file, part) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: no `{link}`", page.display());
+            if !part.is_empty() {
+                let linked = std::fs::read_to_string(&target).unwrap();
+                let mut headings = linked.lines().filter(|line| line.starts_with('#'));
+                let found = headings.any(|line| anchor(line.trim_start_matches('#').trim()) == part);
+                assert!(found, "{}: no heading for `{link}`", page.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count} links");
+}
+
+/// A page that is not in the book's contents is not in the book.
+#[test]
+fn every_page_of_the_docs_is_in_the_book() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let contents = std::fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    for page in pages().iter().filter(|page| page.parent().unwrap().ends_with("docs")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "SUMMARY.md" || contents.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
     }
 }
