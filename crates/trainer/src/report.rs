@@ -23,7 +23,7 @@ mod takeaway;
 mod verdict;
 
 pub use collect::{Collected, Skipped, collect};
-pub use html::html;
+pub use html::{html, picture};
 pub use run::Run;
 pub use summarise::summary;
 pub use summary::{Comparison, Row, RunCard, Summary};

@@ -35,6 +35,8 @@ enum Format {
     Html,
     /// The page on paper, through Chromium.
     Pdf,
+    /// The picture at the top of the page.
+    Svg,
     /// Table 1 with the rules of booktabs.
     Latex,
     /// Table 1 as CSV.
@@ -47,6 +49,7 @@ impl Format {
     fn of(path: &Path) -> Self {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("pdf") => Self::Pdf,
+            Some("svg") => Self::Svg,
             Some("tex") => Self::Latex,
             Some("csv") => Self::Csv,
             Some("md") => Self::Md,
@@ -76,6 +79,7 @@ impl Report {
             match self.format.unwrap_or_else(|| Format::of(path)) {
                 Format::Html => write_atomic(path, report::html(&collected, &summary).as_bytes())?,
                 Format::Pdf => print_page(&report::html(&collected, &summary), path)?,
+                Format::Svg => write_atomic(path, report::picture(&summary).as_bytes())?,
                 Format::Latex => write_atomic(path, report::latex(&summary).as_bytes())?,
                 Format::Csv => write_atomic(path, report::csv(&summary).as_bytes())?,
                 Format::Md => write_atomic(path, report::markdown(&summary).as_bytes())?,

@@ -25,6 +25,8 @@ use super::tables::{View, views};
 use super::verdict::{heroes, verdict};
 use super::{Collected, Summary};
 
+pub use hero::picture;
+
 const STYLE: &str = include_str!("page.css");
 /// Sorts tables and hands out figures; the page is whole without it.
 const SCRIPT: &str = include_str!("page.js");

@@ -15,18 +15,42 @@ for (const table of document.querySelectorAll('table.sortable')) {
     };
   });
 }
+const alone = plot => {
+  const copy = plot.cloneNode(true);
+  copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  copy.setAttribute('width', plot.viewBox.baseVal.width);
+  copy.setAttribute('height', plot.viewBox.baseVal.height);
+  copy.prepend(document.querySelector('style').cloneNode(true));
+  return 'data:image/svg+xml,' + encodeURIComponent(copy.outerHTML);
+};
+const raster = async plot => {
+  const image = new Image();
+  image.src = alone(plot);
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [4 * image.width, 4 * image.height];
+  const context = canvas.getContext('2d');
+  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--card');
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL('image/png');
+};
 for (const plot of document.querySelectorAll('figure > svg')) {
-  const link = document.createElement('a');
-  link.textContent = 'SVG';
-  link.className = 'take';
-  link.href = '#';
-  link.onclick = () => {
-    const copy = plot.cloneNode(true);
-    copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
-    copy.prepend(document.querySelector('style').cloneNode(true));
-    link.href = 'data:image/svg+xml,' + encodeURIComponent(copy.outerHTML);
-    link.download = plot.getAttribute('aria-label') + '.svg';
-  };
-  plot.after(link);
+  const links = document.createElement('p');
+  links.className = 'take';
+  for (const [ending, make] of [['svg', alone], ['png', raster]]) {
+    const link = document.createElement('a');
+    link.textContent = ending.toUpperCase();
+    link.href = '#';
+    link.onclick = async event => {
+      if (link.href.startsWith('data:')) return;
+      event.preventDefault();
+      link.href = await make(plot);
+      link.download = plot.getAttribute('aria-label') + '.' + ending;
+      link.click();
+    };
+    links.append(link, ' ');
+  }
+  plot.after(links);
 }
 addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(d => d.open = true));

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use crate::metrics::Unit;
 
-pub(super) use dumbbell::{Dot, dumbbell};
+pub(super) use dumbbell::{Dot, WIDTH as DUMBBELL, dumbbell, height as dumbbell_height, rows as dumbbell_rows};
 pub(super) use forest::{Difference, forest};
 
 /// A line of a plot.

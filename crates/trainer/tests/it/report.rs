@@ -331,7 +331,7 @@ fn classes_are_scored_by_their_predictions() {
 }
 
 #[test]
-fn tables_are_taken_away_as_csv_latex_and_markdown() {
+fn tables_and_the_picture_are_taken_away() {
     let root = tempfile::tempdir().unwrap();
     synthetic::write(root.path(), &Data::emoji(), &["joint", "balgrad"]);
     let summary = of(root.path()).1;
@@ -345,6 +345,13 @@ fn tables_are_taken_away_as_csv_latex_and_markdown() {
         assert!(text.starts_with(start) && text.contains(&mean), "{text}");
     }
     assert!(report::latex(&summary).contains("\\toprule") && report::markdown(&summary).contains("|---|---:|"));
+    // The picture stands alone: its own style, the name of each row, and each mean where a pointer rests.
+    let picture = report::picture(&summary);
+    let tip = format!("Joint training: {:.1} %", 100.0 * row.mean.unwrap());
+    assert!(picture.starts_with("<?xml") && picture.contains("xmlns=\"http://www.w3.org/2000/svg\""));
+    for part in ["<style>", "emoji", "● BalGrad", &tip] {
+        assert!(picture.contains(part), "{part}: {picture}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Axis, empty, px};
+use super::{Axis, px};
 use crate::metrics::{Score, Unit};
 
 /// A point of a row.
@@ -16,17 +16,36 @@ pub(in crate::report) struct Dot {
     pub(in crate::report) ci95: Option<[f64; 2]>,
 }
 
-const WIDTH: f64 = 640.0;
+pub(in crate::report) const WIDTH: f64 = 640.0;
 const NAMES: f64 = 110.0;
 const ROW: f64 = 34.0;
 const HEAD: f64 = 10.0;
 
+/// Height of a picture of so many rows.
+pub(in crate::report) fn height(rows: usize) -> f64 {
+    floor(rows) + 26.0
+}
+
+/// Where the rows end.
+fn floor(rows: usize) -> f64 {
+    HEAD + rows as f64 * ROW
+}
+
 /// Rows from the top down; the points of a row are joined by a line.
 pub(in crate::report) fn dumbbell(label: &str, score: Score, rows: &[(String, Vec<Dot>)]) -> Markup {
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (px(height(rows.len()))) } role="img" aria-label=(label) {
+            (self::rows(score, rows))
+        }
+    }
+}
+
+/// What stands in the picture.
+pub(in crate::report) fn rows(score: Score, rows: &[(String, Vec<Dot>)]) -> Markup {
     let ends = |dot: &Dot| dot.ci95.map_or([dot.value; 2], |ci95| ci95);
     let values = rows.iter().flat_map(|row| &row.1).flat_map(ends);
-    let Some(x) = Axis::new(values, false, NAMES, WIDTH - 16.0) else { return empty() };
-    let floor = HEAD + rows.len() as f64 * ROW;
+    let Some(x) = Axis::new(values, false, NAMES, WIDTH - 16.0) else { return html! {} };
+    let floor = floor(rows.len());
     let percent = if score.unit == Unit::Percent { " %" } else { "" };
     let dot = |dot: &Dot, y: f64| {
         html! {
@@ -39,23 +58,21 @@ pub(in crate::report) fn dumbbell(label: &str, score: Score, rows: &[(String, Ve
         }
     };
     html! {
-        svg viewBox={ "0 0 " (WIDTH) " " (px(floor + 26.0)) } role="img" aria-label=(label) {
-            @for tick in x.ticks() {
-                line class="grid" x1=(px(x.at(tick))) x2=(px(x.at(tick))) y1=(HEAD) y2=(px(floor)) {}
-                text class="tick" x=(px(x.at(tick))) y=(px(floor + 16.0)) text-anchor="middle" {
-                    (x.text(tick, score.unit)) (percent)
-                }
+        @for tick in x.ticks() {
+            line class="grid" x1=(px(x.at(tick))) x2=(px(x.at(tick))) y1=(HEAD) y2=(px(floor)) {}
+            text class="tick" x=(px(x.at(tick))) y=(px(floor + 16.0)) text-anchor="middle" {
+                (x.text(tick, score.unit)) (percent)
             }
-            @for (i, (name, dots)) in rows.iter().enumerate() {
-                @let y = HEAD + (i as f64 + 0.5) * ROW;
-                text class="name" x=(NAMES - 12.0) y=(px(y + 4.0)) text-anchor="end" { (name) }
-                @if let [first, .., last] = dots.as_slice() {
-                    line class="between" x1=(px(x.at(first.value))) x2=(px(x.at(last.value)))
-                        y1=(px(y - 5.0)) y2=(px(y + 5.0)) {}
-                }
-                @for (place, one) in dots.iter().enumerate() {
-                    (dot(one, if dots.len() > 1 { y - 5.0 + 10.0 * place as f64 } else { y }))
-                }
+        }
+        @for (i, (name, dots)) in rows.iter().enumerate() {
+            @let y = HEAD + (i as f64 + 0.5) * ROW;
+            text class="name" x=(NAMES - 12.0) y=(px(y + 4.0)) text-anchor="end" { (name) }
+            @if let [first, .., last] = dots.as_slice() {
+                line class="between" x1=(px(x.at(first.value))) x2=(px(x.at(last.value)))
+                    y1=(px(y - 5.0)) y2=(px(y + 5.0)) {}
+            }
+            @for (place, one) in dots.iter().enumerate() {
+                (dot(one, if dots.len() > 1 { y - 5.0 + 10.0 * place as f64 } else { y }))
             }
         }
     }
