@@ -17,8 +17,9 @@ cargo xtask ci [--full | --only WORD]
 
   --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
            their folder), the CUDA sources through nvcc (where one is found), the type check of the CUDA build,
-           ranks over MPI (which installs OpenMPI and libclang on Debian), the docs as a book (mdBook from crates.io), their
-           reader for MLflow (from PyPI), and one small pass of `reproduce`
+           ranks over MPI (which installs OpenMPI and libclang on Debian), a grid on a Slurm that is installed for it
+           (on Debian, as root), the docs as a book (mdBook from crates.io), their reader for MLflow (from PyPI), and one
+           small pass of `reproduce`
   --only   those of all checks whose name contains this, such as CUDA";
 
 /// One check: what it is called, whether `--full` alone runs it, and what it does.
@@ -40,6 +41,7 @@ const CHECKS: &[Check] = &[
     Check { name: "CUDA sources", full: true, run: cuda_sources },
     Check { name: "CUDA type check", full: true, run: cuda_types },
     Check { name: "scale", full: true, run: crate::scale::check },
+    Check { name: "Slurm", full: true, run: crate::slurm::check },
     Check { name: "book", full: true, run: crate::pages::book },
     Check { name: "MLflow", full: true, run: crate::pages::mlflow },
     Check { name: "reproduce", full: true, run: |_| cargo(&["xtask", "reproduce", "--quick"], &[]) },
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         _ => bail!("unknown arguments\n\n{USAGE}"),
     };
     let checks: Vec<&Check> =
-        CHECKS.iter().filter(|check| (full || !check.full) && check.name.contains(only)).collect();
+        CHECKS.iter().filter(|check| (full || !check.full) && contains(check.name, only)).collect();
     if checks.is_empty() {
         let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
         bail!("no check is called `{only}`; there are {}", names.join(", "));
@@ -89,6 +91,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     eprintln!("all passed, {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+fn contains(name: &str, word: &str) -> bool {
+    name.to_lowercase().contains(&word.to_lowercase())
 }
 
 fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {

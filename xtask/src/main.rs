@@ -9,6 +9,7 @@ mod optimisers;
 mod pages;
 mod reproduce;
 mod scale;
+mod slurm;
 mod tidy;
 
 use std::path::PathBuf;

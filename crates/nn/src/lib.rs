@@ -28,5 +28,5 @@ pub use optimizer::{
     AdamW, OPTIMIZERS, Optimizer, OptimizerEntry, OptimizerSetting, Parameter, Sgd, clip_grad_norm, optimizer,
 };
 pub use parameters::{Init, InitialValues, Parameters};
-pub use process::{ProcessTuning, tune_process};
+pub use process::{ProcessTuning, cores, tune_process};
 pub use schedule::{Decay, Schedule};

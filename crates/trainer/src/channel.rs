@@ -170,7 +170,7 @@ impl Channel {
         };
         let mut channel = Self { modality, entry, spec, loaded: Mutex::new(None) };
         if frozen {
-            channel.settle(data)?;
+            channel.settle()?;
         }
         Ok(channel)
     }

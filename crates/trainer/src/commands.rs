@@ -9,6 +9,7 @@ mod import;
 mod lists;
 mod predict;
 mod report;
+mod shard;
 mod train;
 
 use std::path::PathBuf;

@@ -3,23 +3,40 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::exit;
 
 /// The variable that tells a process that its standard input is open as long as the one that started it.
 pub(crate) const LEASH: &str = "BALGRAD_LEASH";
 
-struct Received {
-    /// The number of the signal that came; 0 before.
-    signal: Arc<AtomicUsize>,
-    /// Whether the next signal ends the process there and then.
-    at_once: Arc<AtomicBool>,
+/// A second signal within this time is the first one again: a terminal and a scheduler signal a whole group of processes, and some
+/// of these pass it on to others.
+const ECHO: Duration = Duration::from_secs(1);
+
+struct Heard {
+    /// Whether a first signal is noted, not obeyed.
+    held: bool,
+    first: Option<(i32, Instant)>,
 }
 
-static RECEIVED: OnceLock<Received> = OnceLock::new();
+static HEARD: Mutex<Heard> = Mutex::new(Heard { held: false, first: None });
+
+fn heard() -> MutexGuard<'static, Heard> {
+    HEARD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Heard {
+    fn hear(&mut self, signal: i32) {
+        match self.first {
+            None if self.held => self.first = Some((signal, Instant::now())),
+            Some((_, at)) if self.held && at.elapsed() < ECHO => {}
+            _ => exit(128 + signal),
+        }
+    }
+}
 
 /// The work stopped because a signal asked for it.
 #[derive(Debug)]
@@ -36,42 +53,63 @@ impl std::error::Error for Interrupted {}
 /// Starts listening. Under a [`Hold`] a first signal is noted and a second ends the program; elsewhere the first does.
 ///
 /// # Errors
-/// When the system refuses a handler.
+/// When the system refuses a handler or a thread.
 pub(crate) fn listen() -> std::io::Result<()> {
-    let new = || Received { signal: Arc::default(), at_once: Arc::new(AtomicBool::new(true)) };
-    let Received { signal: received, at_once } = RECEIVED.get_or_init(new);
-    for signal in signals() {
-        // Registered first, so that it sees what an earlier signal has set.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(at_once))?;
-        signal_hook::flag::register(signal, Arc::clone(at_once))?;
-        signal_hook::flag::register_usize(signal, Arc::clone(received), signal as usize)?;
-    }
+    hear_signals()?;
     if std::env::var_os(LEASH).is_some() {
-        std::thread::Builder::new().name("leash".to_owned()).spawn(|| {
+        thread("leash", || {
             // Ends when whoever started this process closes the pipe or dies, however it dies.
             let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-            signal_hook::low_level::raise(SIGTERM)
+            let mut heard = heard();
+            if heard.first.is_none() {
+                heard.hear(SIGTERM);
+            }
         })?;
     }
     Ok(())
 }
 
-/// The signals that are listened to: a hangup is not where `nohup` wants it to be ignored.
-fn signals() -> Vec<i32> {
-    #[cfg(unix)]
-    {
-        use signal_hook::consts::{SIGHUP, SIGUSR1};
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-        let mut all = vec![SIGINT, SIGTERM, SIGUSR1];
-        if ignored >> (SIGHUP - 1) & 1 == 0 {
-            all.push(SIGHUP);
-        }
-        all
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+#[cfg(unix)]
+fn hear_signals() -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(signals())?;
+    thread("signals", move || signals.forever().for_each(|signal| heard().hear(signal)))
+}
+
+#[cfg(not(unix))]
+fn hear_signals() -> std::io::Result<()> {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let received = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
     }
-    #[cfg(not(unix))]
-    vec![SIGINT, SIGTERM]
+    thread("signals", move || {
+        loop {
+            match received.swap(0, Ordering::SeqCst) {
+                0 => std::thread::sleep(Duration::from_millis(50)),
+                signal => heard().hear(signal as i32),
+            }
+        }
+    })
+}
+
+/// The signals that are listened to: those of a terminal, of systems that shut down, and of schedulers. A hangup is not where
+/// `nohup` wants it to be ignored.
+#[cfg(unix)]
+fn signals() -> Vec<i32> {
+    use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mut all = vec![SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
+    if ignored >> (SIGHUP - 1) & 1 == 0 {
+        all.push(SIGHUP);
+    }
+    all
 }
 
 /// While it lives, a signal is noted for [`check`] to find.
@@ -79,20 +117,14 @@ pub(crate) struct Hold(());
 
 impl Hold {
     pub(crate) fn new() -> Self {
-        set_at_once(false);
+        heard().held = true;
         Self(())
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        set_at_once(true);
-    }
-}
-
-fn set_at_once(value: bool) {
-    if let Some(received) = RECEIVED.get() {
-        received.at_once.store(value, Ordering::SeqCst);
+        heard().held = false;
     }
 }
 
@@ -101,8 +133,8 @@ fn set_at_once(value: bool) {
 /// # Errors
 /// [`Interrupted`], with the signal's number.
 pub(crate) fn check() -> Result<(), Interrupted> {
-    match RECEIVED.get().map_or(0, |r| r.signal.load(Ordering::SeqCst)) {
-        0 => Ok(()),
-        signal => Err(Interrupted(signal)),
+    match heard().first {
+        None => Ok(()),
+        Some((signal, _)) => Err(Interrupted(signal as usize)),
     }
 }

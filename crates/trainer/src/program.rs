@@ -7,8 +7,12 @@ use balgrad_data::DataError;
 use clap::Parser;
 
 use crate::commands::Program;
-use crate::interrupt::{self, Interrupted};
+use crate::interrupt::{self, Interrupted, LEASH};
+use crate::run::Busy;
 use crate::{Registry, Usage};
+
+/// How a run of a grid ends whose folder another process writes: the system's own code for what may go well later.
+pub(crate) const BUSY: u8 = 75;
 
 /// `balgrad` with these tables: the whole of a program that adds a method, a modality or an encoder of its own.
 ///
@@ -30,6 +34,8 @@ pub fn main(registry: Registry) -> ExitCode {
         Ok(code) => code,
         // Whoever reads our output has gone: that is no failure of ours.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
+        // A grid that started this process says it, and tries again.
+        Err(error) if error.is::<Busy>() && std::env::var_os(LEASH).is_some() => ExitCode::from(BUSY),
         Err(error) => {
             say!("balgrad: {error:#}");
             ExitCode::from(exit_code(&error))

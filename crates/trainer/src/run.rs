@@ -13,6 +13,7 @@ mod lock;
 mod results;
 
 use lock::RunLock;
+pub(crate) use lock::{Busy, writer};
 
 pub(crate) use results::{Tested, headline, missing_ratios};
 

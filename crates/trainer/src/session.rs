@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use balgrad_data::{Columns, DataError, Dataset, Impairment, OnBadSample, ReadOptions, Split, Task, open};
+use balgrad_data::{Columns, DataError, Dataset, Impairment, Modality, OnBadSample, ReadOptions, Split, Task, open};
 use balgrad_encoders::{HeadForm, Parameters, TwoTower, View, hub_dataset};
 use candle_core::{Device, Tensor};
 
@@ -107,31 +107,8 @@ impl Session {
     /// As for [`new`](Self::new).
     pub(crate) fn on(config: &Config, data: Readable) -> Result<Self> {
         let device = device(config.device)?;
-        for named in config.encoders.names.keys().chain(config.encoders.weights.keys()) {
-            let known = &data.dataset.modalities;
-            if !known.iter().any(|m| m.name == named) && !["image", "text"].contains(&named.as_str()) {
-                let names: Vec<&str> = known.iter().map(|m| m.name).collect();
-                let (data, names) = (&data.dataset.name, names.join(", "));
-                return Err(Usage(format!("`encoders.{named}`: {data} has no {named}; it has {names}")).into());
-            }
-        }
-        let names: Vec<&str> = data.dataset.modalities.iter().map(|modality| modality.name).collect();
-        let method = config.method_on(&names)?;
-        if data.dataset.task == Task::Regression && method.targets == balgrad::Targets::Classes {
-            let (data, method) = (&data.dataset.name, method.name);
-            return Err(Usage(format!(
-                "`{method}` needs classes, and {data} asks for numbers: choose another method, such as balgrad"
-            ))
-            .into());
-        }
-        let channel = |modality: &&'static balgrad_data::Modality| {
-            let entry = match config.encoders.names.get(modality.name) {
-                Some(name) => registry().encoder(name)?,
-                None => registry().encoder_for(modality.name)?,
-            };
-            Channel::fit(modality, entry, &config.encoders, &data)
-        };
-        let channels = data.dataset.modalities.iter().map(channel).collect::<Result<Vec<_>>>()?;
+        let mut channels = channels(config, &data)?;
+        channels.iter_mut().try_for_each(|channel| channel.standardize(&data))?;
         let (task, known) = (data.dataset.task, &registry().targets);
         let train = || data.indices(Split::Train).iter().map(|&i| &data.dataset.samples[i]);
         let form = Form {
@@ -235,23 +212,13 @@ impl Session {
         balanced.then(|| balanced_weights(train, self.spec.classes.len(), task, &self.device)).transpose()
     }
 
-    /// What a condition does to a sample, the config deciding kind and severity of noise where the condition leaves them open.
+    /// [`impairment`] of these modalities.
     ///
     /// # Errors
-    /// A condition of other modalities, or an unknown kind of noise.
+    /// As there.
     pub(crate) fn impairment(&self, config: &Config, condition: &Condition) -> Result<Option<Impairment>> {
-        let name = match condition {
-            Condition::Full => return Ok(None),
-            Condition::Noisy { modality, kind: None, severity: None } => {
-                let known = self.channels.iter().map(Channel::modality).find(|known| known.name == modality.as_str());
-                let usual = known.and_then(|modality| modality.noises.first().copied()).unwrap_or_default();
-                let kind = config.evaluation.noise.get(modality).map_or(usual, String::as_str);
-                format!("{condition}:{kind}:{}", config.evaluation.severity)
-            }
-            other => other.to_string(),
-        };
         let modalities: Vec<_> = self.channels.iter().map(Channel::modality).collect();
-        Ok(Some(Impairment::parse(&name, &modalities).map_err(|e| Usage(e.to_string()))?))
+        impairment(config, condition, &modalities)
     }
 
     /// The usable samples of a split under a condition, its seed the run's.
@@ -304,9 +271,66 @@ impl Session {
     }
 }
 
+/// How each modality of a data set reaches the model, before its features are standardised.
+///
+/// # Errors
+/// An unknown encoder, or a method that cannot learn from the data.
+pub(crate) fn channels(config: &Config, data: &Readable) -> Result<Vec<Channel>> {
+    for named in config.encoders.names.keys().chain(config.encoders.weights.keys()) {
+        let known = &data.dataset.modalities;
+        if !known.iter().any(|m| m.name == named) && !["image", "text"].contains(&named.as_str()) {
+            let names: Vec<&str> = known.iter().map(|m| m.name).collect();
+            let (data, names) = (&data.dataset.name, names.join(", "));
+            return Err(Usage(format!("`encoders.{named}`: {data} has no {named}; it has {names}")).into());
+        }
+    }
+    let names: Vec<&str> = data.dataset.modalities.iter().map(|modality| modality.name).collect();
+    let method = config.method_on(&names)?;
+    if data.dataset.task == Task::Regression && method.targets == balgrad::Targets::Classes {
+        let (data, method) = (&data.dataset.name, method.name);
+        return Err(Usage(format!(
+            "`{method}` needs classes, and {data} asks for numbers: choose another method, such as balgrad"
+        ))
+        .into());
+    }
+    let channel = |modality: &&'static balgrad_data::Modality| {
+        let entry = match config.encoders.names.get(modality.name) {
+            Some(name) => registry().encoder(name)?,
+            None => registry().encoder_for(modality.name)?,
+        };
+        Channel::fit(modality, entry, &config.encoders, data)
+    };
+    data.dataset.modalities.iter().map(channel).collect()
+}
+
 /// The data of a config, with what is known of its files.
-fn readable(config: &Config) -> Result<Readable> {
+///
+/// # Errors
+/// As for [`open_data`].
+pub(crate) fn readable(config: &Config) -> Result<Readable> {
     Ok(Readable::new(open_data(config)?, config.data.on_bad_sample == OnBadSample::Fail))
+}
+
+/// What a condition does to a sample, the config deciding kind and severity of noise where the condition leaves them open.
+///
+/// # Errors
+/// A condition of other modalities, or an unknown kind of noise.
+pub(crate) fn impairment(
+    config: &Config,
+    condition: &Condition,
+    modalities: &[&'static Modality],
+) -> Result<Option<Impairment>> {
+    let name = match condition {
+        Condition::Full => return Ok(None),
+        Condition::Noisy { modality, kind: None, severity: None } => {
+            let known = modalities.iter().find(|known| known.name == modality.as_str());
+            let usual = known.and_then(|modality| modality.noises.first().copied()).unwrap_or_default();
+            let kind = config.evaluation.noise.get(modality).map_or(usual, String::as_str);
+            format!("{condition}:{kind}:{}", config.evaluation.severity)
+        }
+        other => other.to_string(),
+    };
+    Ok(Some(Impairment::parse(&name, modalities).map_err(|e| Usage(e.to_string()))?))
 }
 
 /// Threads that work ahead.

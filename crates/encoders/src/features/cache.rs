@@ -1,5 +1,7 @@
 //! Features on disk, found again by the content that made them, and mapped into memory.
 
+mod parts;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -123,13 +125,21 @@ impl FeatureCache {
     pub fn get_or_build<E: From<Error>>(
         &self,
         key: &CacheKey<'_>,
+        shape: (usize, usize),
+        build: impl FnMut(&mut FeatureWriter) -> std::result::Result<(), E>,
+    ) -> std::result::Result<CachedFeatures, E> {
+        Self::at(&self.path(key), key, shape, build)
+    }
+
+    fn at<E: From<Error>>(
+        path: &Path,
+        key: &CacheKey<'_>,
         (rows, dim): (usize, usize),
         mut build: impl FnMut(&mut FeatureWriter) -> std::result::Result<(), E>,
     ) -> std::result::Result<CachedFeatures, E> {
-        let path = self.path(key);
         let header = header(key, (rows, dim));
         let found = |note| -> std::result::Result<_, String> {
-            let file = read(&path, &header, (rows, dim))?;
+            let file = read(path, &header, (rows, dim))?;
             Ok(file.map(|file| CachedFeatures { place: Held::Mapped(file), dim, note }))
         };
         let mut note = None;
@@ -138,7 +148,7 @@ impl FeatureCache {
             Ok(None) => {}
             Err(problem) => note = Some(format!("{}: {problem}; built again", path.display())),
         }
-        let lock = Lock::wait(&path);
+        let lock = Lock::wait(path);
         // Whoever held the lock may have built it.
         if let Ok(Some(features)) = found(None) {
             return Ok(features);
@@ -151,7 +161,7 @@ impl FeatureCache {
             }
             Ok(())
         };
-        let problem = match FeatureWriter::create(&path, &header) {
+        let problem = match FeatureWriter::create(path, &header) {
             Err(error) => error.to_string(),
             Ok(mut writer) => match checked(&mut writer) {
                 Err(error) if writer.failure.is_none() => return Err(error),

@@ -1,5 +1,6 @@
 //! Frozen encoders at work: features computed once, and cached.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -41,11 +42,16 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Channel {
-    /// Finds out what features are, and standardises them where they want it.
-    pub(super) fn settle(&mut self, data: &Readable) -> Result<()> {
+    /// Finds out what features are.
+    pub(super) fn settle(&mut self) -> Result<()> {
         let loaded = self.loaded()?;
         let (digest, missing) = (loaded.digest.clone(), loaded.rows(&[Item::Missing])?);
         self.spec.mode = Mode::Frozen { digest, missing, standardizer: None };
+        Ok(())
+    }
+
+    /// Standardises features where they want it, as those of the training split need it.
+    pub(crate) fn standardize(&mut self, data: &Readable) -> Result<()> {
         if let EncoderKind::Handcrafted { standardize: true, .. } = self.entry.kind {
             let table = self.table(data, Split::Train, View::default())?;
             let has = |place: &usize| data.has(self.modality, data.indices(Split::Train)[*place]);
@@ -112,26 +118,59 @@ impl Channel {
     /// A table of features, a row for each sample of the split, from the cache where it is there. A sample that cannot be read has
     /// NaN for features.
     fn table(&self, data: &Readable, split: Split, view: View) -> Result<Arc<CachedFeatures>> {
-        let Mode::Frozen { digest, missing, .. } = &self.spec.mode else { bail!("the encoder is trained") };
-        let condition = format!("{}:{}", split.name(), view.key());
-        let key = CacheKey {
-            encoder: digest,
-            preprocessing: self.modality.name,
-            dataset: &data.fingerprint,
-            condition: &condition,
-        };
-        let shape = (data.indices(split).len(), missing.len());
-        let cached = FeatureCache::new(cache_folder())
-            .get_or_build(&key, shape, |writer| self.compute(data, split, &view, writer))?;
+        let (dim, condition) = (self.features_each()?, condition(split, &view));
+        let shape = (data.indices(split).len(), dim);
+        let build = |rows, writer: &mut FeatureWriter| self.compute(data, split, &view, rows, writer);
+        let cached = FeatureCache::new(cache_folder()).get_or_join(&self.key(data, &condition)?, shape, build)?;
         if let Some(note) = &cached.note {
             say!("balgrad: {note}");
         }
         Ok(Arc::new(cached))
     }
 
-    fn compute(&self, data: &Readable, split: Split, view: &View, writer: &mut FeatureWriter) -> Result<()> {
+    /// Computes some rows of such a table ahead, for whoever wants the whole; `part` says which of so many batches.
+    pub(crate) fn compute_part(
+        &self,
+        data: &Readable,
+        split: Split,
+        view: View,
+        part: impl Fn(usize) -> Range<usize>,
+    ) -> Result<()> {
+        let (dim, condition) = (self.features_each()?, condition(split, &view));
+        let rows = data.indices(split).len();
+        // Whole batches: the features of a sample may depend, in the last bit, on those beside it.
+        let batches = part(rows.div_ceil(BATCH));
+        let part = (batches.start * BATCH).min(rows)..(batches.end * BATCH).min(rows);
+        let build = |writer: &mut FeatureWriter| self.compute(data, split, &view, part.clone(), writer);
+        let cache = FeatureCache::new(cache_folder());
+        let cached = cache.build_part(&self.key(data, &condition)?, (rows, dim), &part, build)?;
+        if let Some(note) = cached.and_then(|cached| cached.note) {
+            bail!("{note}: parts need a folder that all can write; BALGRAD_CACHE names another");
+        }
+        Ok(())
+    }
+
+    fn features_each(&self) -> Result<usize> {
+        let Mode::Frozen { missing, .. } = &self.spec.mode else { bail!("the encoder is trained") };
+        Ok(missing.len())
+    }
+
+    fn key<'a>(&'a self, data: &'a Readable, condition: &'a str) -> Result<CacheKey<'a>> {
+        let Mode::Frozen { digest, .. } = &self.spec.mode else { bail!("the encoder is trained") };
+        let (preprocessing, dataset) = (self.modality.name, data.fingerprint.as_str());
+        Ok(CacheKey { encoder: digest, preprocessing, dataset, condition })
+    }
+
+    fn compute(
+        &self,
+        data: &Readable,
+        split: Split,
+        view: &View,
+        rows: Range<usize>,
+        writer: &mut FeatureWriter,
+    ) -> Result<()> {
         let loaded = self.loaded()?;
-        let samples: Vec<&Sample> = data.indices(split).iter().map(|&row| &data.dataset.samples[row]).collect();
+        let samples: Vec<&Sample> = data.indices(split)[rows].iter().map(|&row| &data.dataset.samples[row]).collect();
         let Some(m) = data.dataset.modalities.iter().position(|m| *m == self.modality) else {
             bail!("{} has no {}", data.dataset.name, self.modality.name)
         };
@@ -165,6 +204,10 @@ impl Channel {
         progress.finish_and_clear();
         Ok(())
     }
+}
+
+fn condition(split: Split, view: &View) -> String {
+    format!("{}:{}", split.name(), view.key())
 }
 
 /// The row of a sample that could be read.

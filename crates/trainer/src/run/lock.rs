@@ -1,20 +1,16 @@
 //! One writer per run folder.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::interrupt;
 use crate::storage::refused;
 
 /// The file of the lock.
 pub(super) const FILE: &str = ".lock";
-
-/// How long a run of a grid waits for one before it that is about to leave, as its grid has ended.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The right to write a run folder. The system takes it back from a process that ends, however it ends.
 pub(super) struct RunLock {
@@ -22,27 +18,37 @@ pub(super) struct RunLock {
     path: PathBuf,
 }
 
+/// Another process writes the run folder.
+#[derive(Debug)]
+pub(crate) struct Busy(PathBuf);
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (folder, writer) = (self.0.display(), writer(&self.0));
+        write!(f, "{folder} is being written by {writer}: wait for it, or choose another --out")
+    }
+}
+
+impl std::error::Error for Busy {}
+
+/// Who writes a run folder, as its lock says.
+pub(crate) fn writer(folder: &Path) -> String {
+    let owner = std::fs::read_to_string(folder.join(FILE)).unwrap_or_default();
+    if owner.trim().is_empty() { "another process".to_owned() } else { owner.trim().to_owned() }
+}
+
 impl RunLock {
     /// Takes the lock of a folder that exists. Where there are no such locks, several may write.
     ///
     /// # Errors
-    /// Another process has it.
+    /// [`Busy`], or a folder that cannot be written.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
-        let began = Instant::now();
         loop {
             let open = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path);
             let mut file = open.map_err(|e| refused(e, format!("cannot write {}", path.display())))?;
             match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {
-                    if std::env::var_os(interrupt::LEASH).is_some() && began.elapsed() < PATIENCE {
-                        std::thread::sleep(Duration::from_millis(100));
-                        continue;
-                    }
-                    let owner = std::fs::read_to_string(&path).unwrap_or_default();
-                    let owner = if owner.trim().is_empty() { "another process" } else { owner.trim() };
-                    bail!("{} is being written by {owner}: wait for it, or choose another --out", folder.display());
-                }
+                Err(TryLockError::WouldBlock) => return Err(Busy(folder.to_owned()).into()),
                 // The one before has removed the file between opening and locking.
                 Ok(()) if !is_at(&file, &path) => continue,
                 _ => {}

@@ -32,13 +32,14 @@ fn every_command_of_the_pages_runs() {
     let folder = tempfile::tempdir().unwrap();
     image::RgbImage::from_pixel(80, 60, image::Rgb([200, 30, 40])).save(folder.path().join("photo.jpg")).unwrap();
     let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
-    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md"] {
+    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md", "docs/cluster.md"] {
         let all = commands(page);
         assert!(all.len() >= 2, "{page} shows {} commands", all.len());
         for mut arguments in all {
             // Each page has its own runs.
             let own = format!("{}/", page.replace('/', "-"));
             arguments.iter_mut().for_each(|a| *a = a.replace("runs/", &own));
+            let into = arguments.iter().position(|word| word == ">").map(|at| arguments.split_off(at).pop().unwrap());
             if matches!(arguments[0].as_str(), "train" | "compare") {
                 arguments.extend(["--set", "epochs=1"].map(str::to_owned));
             }
@@ -48,6 +49,9 @@ fn every_command_of_the_pages_runs() {
             let output = command.output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{page}: balgrad {}: {said}", arguments.join(" "));
+            if let Some(file) = into {
+                assert!(!output.stdout.is_empty(), "{page}: {file}");
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 mod cli;
 mod configs;
 mod docs;
+#[cfg(target_os = "linux")]
+mod grid;
 mod hub;
 mod metrics;
 mod own;
