@@ -5,7 +5,7 @@ mod cli;
 mod configs;
 mod docs;
 #[cfg(target_os = "linux")]
-mod grid;
+mod grids;
 mod hub;
 mod metrics;
 mod own;
