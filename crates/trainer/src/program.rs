@@ -8,6 +8,7 @@ use clap::Parser;
 
 use crate::commands::Program;
 use crate::interrupt::{self, Interrupted};
+use crate::output::told;
 use crate::{Registry, Usage};
 
 /// `balgrad` with these tables: the whole of a program that adds a method, a modality or an encoder of its own.
@@ -31,7 +32,7 @@ pub fn main(registry: Registry) -> ExitCode {
         // Whoever reads our output has gone: that is no failure of ours.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            say!("balgrad: {error:#}");
+            say!("balgrad: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }

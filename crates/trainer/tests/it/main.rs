@@ -3,6 +3,7 @@
 
 mod cli;
 mod configs;
+mod deploy;
 mod docs;
 mod hub;
 mod metrics;
