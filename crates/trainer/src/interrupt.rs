@@ -44,11 +44,34 @@ pub(crate) struct Interrupted(pub usize);
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by signal {}; continue with --resume", self.0)
+        write!(f, "stopped by signal {}", self.0)
     }
 }
 
 impl std::error::Error for Interrupted {}
+
+/// The work stopped because a signal asked for it, and a command goes on with it.
+#[derive(Debug)]
+pub(crate) struct Resumable {
+    pub signal: Interrupted,
+    pub command: String,
+}
+
+impl fmt::Display for Resumable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; to go on: {}", self.signal, self.command)
+    }
+}
+
+impl std::error::Error for Resumable {}
+
+/// An error, with the command that goes on where a signal is its cause.
+pub(crate) fn resumable(error: anyhow::Error, command: impl FnOnce() -> String) -> anyhow::Error {
+    match error.chain().find_map(|cause| cause.downcast_ref::<Interrupted>()) {
+        Some(Interrupted(signal)) => Resumable { signal: Interrupted(*signal), command: command() }.into(),
+        None => error,
+    }
+}
 
 /// Starts listening. Under a [`Hold`] a first signal is noted and a second ends the program; elsewhere the first does.
 ///

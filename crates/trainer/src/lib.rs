@@ -13,6 +13,7 @@ pub mod config;
 mod environment;
 mod evaluator;
 mod events;
+mod folds;
 mod interrupt;
 pub mod metrics;
 mod model;

@@ -1,8 +1,10 @@
 //! The trainer from outside: one binary, since each links candle.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod auto;
 mod cli;
 mod configs;
+mod diagnose;
 mod docs;
 #[cfg(target_os = "linux")]
 mod grid;
@@ -17,6 +19,7 @@ mod state;
 mod statistics;
 mod streaming;
 mod synthetic;
+mod terminal;
 mod world;
 
 #[allow(dead_code, reason = "the encoders' tests need more of it")]
