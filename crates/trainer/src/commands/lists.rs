@@ -157,7 +157,7 @@ impl List {
             if let (Some(default), Some(values)) = (row.default.filter(|d| !d.is_empty()), &row.values) {
                 text += &format!(" [{values}; default {default}]");
             }
-            if let Some(paper) = row.paper.filter(|paper| !paper.is_empty()) {
+            if let Some(paper) = row.paper.filter(|paper| !["", "reference", "baseline"].contains(paper)) {
                 text += &format!(" ({paper})");
             }
             let first = format!("{indent}{:width$}  ", row.name);

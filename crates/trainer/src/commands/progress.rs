@@ -111,26 +111,28 @@ impl Watcher for Show {
 pub(super) struct Grid {
     bar: Option<ProgressBar>,
     quiet: bool,
+    /// What the scores of the runs are called.
+    scored: &'static str,
     total: usize,
     started: Instant,
     looked: Option<Instant>,
 }
 
 impl Grid {
-    pub(super) fn new(total: usize, quiet: bool) -> Self {
+    pub(super) fn new(total: usize, scored: &'static str, quiet: bool) -> Self {
         let bar = (std::io::stderr().is_terminal() && !quiet && total > 0)
             .then(|| bar("{pos}/{len} runs [{bar:16}]  eta {prefix}  {wide_msg}"));
         if let Some(bar) = &bar {
             bar.set_length(total as u64);
             bar.set_prefix("?");
         }
-        Self { bar, quiet, total, started: Instant::now(), looked: None }
+        Self { bar, quiet, scored, total, started: Instant::now(), looked: None }
     }
 
     /// Says that `finished` runs are done, the last of them that of `name` in `folder`.
     pub(super) fn finished(&self, finished: usize, name: &str, folder: &Path) {
         let left = self.started.elapsed().as_secs_f64() / finished as f64 * (self.total - finished) as f64;
-        let line = summary(&format!("[{finished}/{}]", self.total), name, folder, &duration(left));
+        let line = summary(&format!("[{finished}/{}]", self.total), name, folder, self.scored, &duration(left));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(finished as u64);
@@ -166,7 +168,7 @@ impl Drop for Grid {
 }
 
 /// A line about a run that ended: it fits [`COLUMNS`], where `name` gives way.
-fn summary(count: &str, name: &str, folder: &Path, left: &str) -> String {
+fn summary(count: &str, name: &str, folder: &Path, scored: &str, left: &str) -> String {
     let told = RunRecord::read(folder).map_or_else(
         |_| "failed".to_owned(),
         |record| {
@@ -177,7 +179,7 @@ fn summary(count: &str, name: &str, folder: &Path, left: &str) -> String {
                 0 => String::new(),
                 n => format!("  {n} skipped"),
             };
-            format!("epoch {}  validation {val}  test {test}{skipped}", record.best_epoch)
+            format!("epoch {}  validation {val}  {scored} {test}{skipped}", record.best_epoch)
         },
     );
     let rest = format!("  {told}  eta {left}");
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_long_name_gives_way_to_the_width() {
-        let line = summary("[999/999]", &"balgrad:share=loss".repeat(9), Path::new("nowhere"), "2 h 5 min");
+        let line = summary("[999/999]", &"balgrad:share=loss".repeat(9), Path::new("nowhere"), "test", "2 h 5 min");
         assert_eq!(line.chars().count(), COLUMNS, "{line}");
         assert!(line.ends_with("…  failed  eta 2 h 5 min"), "{line}");
     }

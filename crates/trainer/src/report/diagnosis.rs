@@ -196,7 +196,11 @@ impl Case<'_> {
         }
         let useless = found.iter().any(|f| matches!(f.kind, Kind::Useless | Kind::Absent));
         if self.parts.len() > 1 && !useless {
-            found.push(self.balance());
+            let balance = self.balance();
+            if balance.kind == Kind::Dominant {
+                found.retain(|f| f.kind != Kind::Redundant);
+            }
+            found.push(balance);
         }
         for part in &self.parts {
             let Some((confidence, accuracy)) = part.surplus else { continue };

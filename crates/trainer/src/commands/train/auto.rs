@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::super::Configured;
 use super::super::compare::Compare;
 use super::super::progress::duration;
-use crate::arms;
 use crate::metrics::{Score, Unit};
 use crate::record::{Condition, Impairment, RunRecord};
 use crate::registry::registry;
@@ -108,7 +107,7 @@ pub(super) fn choose(configured: &Configured, seed: Option<u64>, out: &Path, qui
     if !quiet {
         table(metric, &candidates);
         say!("auto: {why}");
-        say!("auto: {runs} runs took {}; {}", duration(seconds), arms::title(chosen));
+        say!("auto: {runs} runs took {}; now {chosen} is trained on the whole training split", duration(seconds));
     }
     Ok(chosen)
 }
