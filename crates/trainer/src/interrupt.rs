@@ -33,7 +33,14 @@ impl Heard {
         match self.first {
             None if self.held => self.first = Some((signal, Instant::now())),
             Some((_, at)) if self.held && at.elapsed() < ECHO => {}
-            _ => exit(128 + signal),
+            _ => {
+                let command = to_go_on();
+                // Who started a run of a grid says it for all of them.
+                if !command.is_empty() && std::env::var_os(LEASH).is_none() {
+                    say!("balgrad: {}{command}", Interrupted(signal as usize));
+                }
+                exit(128 + signal)
+            }
         }
     }
 }
@@ -50,27 +57,20 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// The work stopped because a signal asked for it, and a command goes on with it.
-#[derive(Debug)]
-pub(crate) struct Resumable {
-    pub signal: Interrupted,
-    pub command: String,
+/// What makes the command that goes on where this process stops.
+type Command = Box<dyn Fn() -> String + Send>;
+
+static GO_ON: Mutex<Option<Command>> = Mutex::new(None);
+
+/// From now on, who stops this process is told by which command to go on.
+pub(crate) fn go_on_by(command: impl Fn() -> String + Send + 'static) {
+    *GO_ON.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(command));
 }
 
-impl fmt::Display for Resumable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; to go on: {}", self.signal, self.command)
-    }
-}
-
-impl std::error::Error for Resumable {}
-
-/// An error, with the command that goes on where a signal is its cause.
-pub(crate) fn resumable(error: anyhow::Error, command: impl FnOnce() -> String) -> anyhow::Error {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Interrupted>()) {
-        Some(Interrupted(signal)) => Resumable { signal: Interrupted(*signal), command: command() }.into(),
-        None => error,
-    }
+/// The end of the sentence that says that a signal came.
+pub(crate) fn to_go_on() -> String {
+    let command = GO_ON.lock().unwrap_or_else(PoisonError::into_inner);
+    command.as_ref().map_or_else(String::new, |command| format!("; to go on: {}", command()))
 }
 
 /// Starts listening. Under a [`Hold`] a first signal is noted and a second ends the program; elsewhere the first does.

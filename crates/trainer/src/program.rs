@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::commands::Program;
 use crate::config::find_key;
-use crate::interrupt::{self, Interrupted, LEASH, Resumable};
+use crate::interrupt::{self, Interrupted, LEASH};
 use crate::run::Busy;
 use crate::{Registry, Usage};
 
@@ -38,9 +38,9 @@ pub fn main(registry: Registry) -> ExitCode {
         // A grid that started this process says it, and tries again.
         Err(error) if error.is::<Busy>() && std::env::var_os(LEASH).is_some() => ExitCode::from(BUSY),
         // So does it when it has stopped all of them.
-        Err(error) if error.is::<Resumable>() && std::env::var_os(LEASH).is_some() => ExitCode::from(exit_code(&error)),
+        Err(error) if is_stopped(&error) && std::env::var_os(LEASH).is_some() => ExitCode::from(exit_code(&error)),
         Err(error) => {
-            say!("balgrad: {error:#}");
+            say!("balgrad: {}", text(&error));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -58,6 +58,15 @@ fn wrong_use(mut error: clap::Error) -> ! {
     error.exit()
 }
 
+fn is_stopped(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Interrupted>())
+}
+
+/// An error in one line, with the command that goes on where a signal is its cause.
+pub(crate) fn text(error: &anyhow::Error) -> String {
+    format!("{error:#}{}", if is_stopped(error) { interrupt::to_go_on() } else { String::new() })
+}
+
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
@@ -65,8 +74,7 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 /// 2 for what can be decided from arguments and config, 128 + n for signal n, 1 for all else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        let resumable = || Some(&cause.downcast_ref::<Resumable>()?.signal);
-        if let Some(Interrupted(signal)) = cause.downcast_ref().or_else(resumable) {
+        if let Some(Interrupted(signal)) = cause.downcast_ref() {
             return 128 + *signal as u8;
         }
         let usage = cause.downcast_ref::<Usage>().is_some()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::arms::{self, Arm};
 use crate::config::Config;
-use crate::interrupt::{self, Hold, LEASH, resumable};
+use crate::interrupt::{self, Hold, LEASH, go_on_by};
 use crate::{Usage, run};
 use anyhow::{Context, Result, bail};
 use balgrad::Value;
@@ -123,7 +123,8 @@ impl Compare {
             std::io::stdout().write_all(text.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        self.train(jobs).map_err(|error| resumable(error, same_command))?;
+        go_on_by(same_command);
+        self.train(jobs)?;
         if !self.quiet {
             let out = shell(&self.out.to_string_lossy());
             say!("next: balgrad report {out} --out report.html");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::Usage;
 use crate::config::Config;
-use crate::interrupt::resumable;
+use crate::interrupt::go_on_by;
 use crate::ranks;
 use crate::run::{self, Options};
 use anyhow::Result;
@@ -61,10 +61,11 @@ impl Train {
             Some(out) => out,
             None => free_folder(&self.config(Path::new(""))?.data.source),
         };
+        let folder = out.clone();
+        go_on_by(move || go_on(&folder));
         if auto && !out.join("config.toml").is_file() {
             run::free(&out, resume)?;
-            let chosen = auto::choose(&self.configured, self.seed, &out, self.quiet);
-            self.method = Some(chosen.map_err(|error| resumable(error, || go_on(&out)))?.to_owned());
+            self.method = Some(auto::choose(&self.configured, self.seed, &out, self.quiet)?.to_owned());
             resume = true;
         }
         let config = self.config(&out)?;
@@ -75,7 +76,7 @@ impl Train {
         let options = Options { resume, communicator: Arc::clone(ranks), ..Options::new(&out) };
         let record = run::train(&config, &options, &mut show);
         show.finish();
-        let record = record.map_err(|error| resumable(error, || go_on(&out)))?;
+        let record = record?;
         if !first {
             return Ok(ExitCode::SUCCESS);
         }
