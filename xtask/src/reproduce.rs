@@ -1,12 +1,14 @@
 //! `cargo xtask reproduce`: the paper's tables, computed by us.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) const ABOUT: &str = "train the paper's comparison on the bundled tasks and print its tables";
+pub(crate) const ABOUT: &str = "train the paper's comparison on the bundled tasks, and say what won";
 
 const USAGE: &str = "\
 cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config FILE]… [--encoders frozen|small|IMAGE,TEXT]
@@ -20,9 +22,10 @@ cargo xtask reproduce [--quick] [--data NAME|DIR]… [--layout NAME] [--config F
   --seeds      seeds a row (default: 5)
   --out        where runs and report go (default: target/reproduce)
   --set        a config key for every run, such as epochs=10
-  --verbose    print every table at the end, not the answer alone
+  --verbose    print a line for each run, and every table at the end
 
-An interrupted run is taken up again by the same command; finished runs are not redone.";
+It ends with the answer on one screen; tables go to tables.txt, what the runs said to log.txt. An interrupted run is taken
+up again by the same command; finished runs are not redone.";
 
 /// What the arguments ask for.
 struct Plan {
@@ -116,7 +119,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let plan = Plan::parse(args)?;
     let minutes =
         if plan.quick { "about a minute" } else { "a few minutes with frozen encoders, hours with trained ones" };
-    eprintln!("building (minutes the first time), then training: {minutes}; every run says how long is left");
+    eprintln!("building (minutes the first time), then training: {minutes}");
     let program = build()?;
     let started = Instant::now();
     let out = plan.out.clone().unwrap_or_else(|| {
@@ -124,11 +127,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         crate::root().join(folder)
     });
     let runs = out.join(plan.runs());
+    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    let log = File::create(out.join("log.txt")).with_context(|| out.display().to_string())?;
     let mut folders = Vec::new();
     for data in &plan.data {
         let name = Path::new(data).file_name().map_or(data.clone(), |n| n.to_string_lossy().into_owned());
         let folder = runs.join(name.replace(':', "-"));
-        eprintln!("== {data}");
         let mut command = Command::new(&program);
         command.args(["compare", "--data", data, "--out"]).arg(&folder);
         command.args(["--methods", plan.methods.as_deref().unwrap_or(if plan.quick { QUICK } else { "paper" })]);
@@ -144,18 +148,56 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         for set in plan.sets()? {
             command.args(["--set", &set]);
         }
-        succeed(&mut command)?;
+        follow(data, &mut command, &log, plan.verbose)?;
         folders.push(folder);
     }
-    let (page, summary) = (out.join("report.html"), out.join("summary.json"));
+    eprintln!("comparing (about a minute)");
+    let [page, tables, summary] = ["report.html", "tables.txt", "summary.json"].map(|name| out.join(name));
     let mut report = Command::new(&program);
     report.arg("report").args(&folders).arg("--out").arg(&page).arg("--summary").arg(&summary);
+    report.arg("--tables").arg(&tables).stderr(Stdio::null());
     if plan.verbose {
         report.arg("--verbose");
     }
+    println!();
     succeed(&mut report)?;
-    eprintln!("{:.0} s in all; the numbers: {}", started.elapsed().as_secs_f64(), summary.display());
+    println!("\npage     {}\ntables   {}", page.display(), tables.display());
+    println!("numbers  {}\ntime     {}", summary.display(), duration(started));
     Ok(())
+}
+
+/// Runs a grid to its end. All that it says goes to the log; of its runs one line stands here, the last.
+fn follow(data: &str, command: &mut Command, mut log: &File, verbose: bool) -> Result<()> {
+    let (started, terminal) = (Instant::now(), std::io::stderr().is_terminal());
+    let mut child = command.stderr(Stdio::piped()).spawn().context("cannot start balgrad")?;
+    for line in BufReader::new(child.stderr.take().context("stderr is piped")?).lines() {
+        let line = line?;
+        writeln!(log, "{data}: {line}")?;
+        match line.starts_with('[') {
+            true if verbose => eprintln!("{line}"),
+            true if terminal => eprint!("\r{line:<80}"),
+            true => {}
+            false if line.starts_with("next: ") => {}
+            false => eprintln!("{data}: {line}"),
+        }
+    }
+    let status = child.wait()?;
+    if terminal && !verbose {
+        eprint!("\r{:80}\r", "");
+    }
+    if !status.success() {
+        bail!("{data}: the runs ended with {status}; the same command goes on with what is left");
+    }
+    eprintln!("{data}: done after {}", duration(started));
+    Ok(())
+}
+
+/// The time since then, for people.
+fn duration(since: Instant) -> String {
+    match since.elapsed().as_secs() {
+        s @ 0..60 => format!("{s} s"),
+        s => format!("{} min {} s", s / 60, s % 60),
+    }
 }
 
 /// Rows of the quick pass: the baseline, the paper's method, its control.

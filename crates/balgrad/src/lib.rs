@@ -27,8 +27,8 @@ pub use epoch::{EpochSummary, Probe, SplitProbe};
 pub use evidence::Evidence;
 pub use likelihood::{Likelihood, Target};
 pub use methods::{
-    Entry, GramScope, METHODS, Method, Needs, Prediction, Rehearsal, Request, State, Targets, find, find_among,
-    modality_only,
+    Entry, FAMILIES, Family, GramScope, METHODS, Method, Needs, Prediction, Rehearsal, Request, State, Targets, find,
+    find_among, modality_only,
 };
 pub use mix::{Conflict, Mix};
 pub use objective::{Objective, Objectives, Signals};

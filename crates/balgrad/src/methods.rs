@@ -1,4 +1,4 @@
-//! The methods: one file each, one line each in [`METHODS`].
+//! The methods: one file each, one line each in [`FAMILIES`].
 
 use std::collections::BTreeMap;
 
@@ -48,47 +48,91 @@ pub mod upgrad;
 
 pub use unimodal::modality_only;
 
-/// Every method, in the order in which tables show them.
-pub static METHODS: &[&Entry] = &[
-    &unimodal::IMAGE,
-    &unimodal::TEXT,
-    &unimodal::LATE,
-    &joint::ENTRY,
-    &multi_loss::ENTRY,
-    &mslr::ENTRY,
-    &ogm::OGM,
-    &ogm::OGM_GE,
-    &agm::ENTRY,
-    &pmr::ENTRY,
-    &g_blending::ENTRY,
-    &mmpareto::ENTRY,
-    &cggm::ENTRY,
-    &opm::ENTRY,
-    &amco::ENTRY,
-    &cml::ENTRY,
-    &mbsd::ENTRY,
-    &lfm::ENTRY,
-    &umt::ENTRY,
-    &mla::ENTRY,
-    &recon_boost::ENTRY,
-    &relearning::ENTRY,
-    &resampling::ENTRY,
-    &balgrad::ENTRY,
-    &chorus::ENTRY,
-    &pcgrad::ENTRY,
-    &mgda::ENTRY,
-    &cagrad::ENTRY,
-    &nash_mtl::ENTRY,
-    &upgrad::ENTRY,
-    &dualproj::ENTRY,
-    &aligned_mtl::ENTRY,
-    &imtl_g::ENTRY,
-    &gradvac::ENTRY,
-    &gradnorm::ENTRY,
-    &uncertainty::ENTRY,
-    &dwa::ENTRY,
-    &rlw::ENTRY,
+/// Methods of a kind, as lists show them.
+#[derive(Debug)]
+pub struct Family {
+    /// What they have in common.
+    pub title: &'static str,
+    /// The methods, in order.
+    pub methods: &'static [&'static Entry],
+}
+
+/// Every method by family, in the order in which tables show them.
+pub static FAMILIES: &[Family] = &[
+    Family {
+        title: "References: what fusion has to beat",
+        methods: &[&unimodal::IMAGE, &unimodal::TEXT, &unimodal::LATE],
+    },
+    Family { title: "Baselines", methods: &[&joint::ENTRY, &multi_loss::ENTRY] },
+    Family {
+        title: "Balancing modalities",
+        methods: &[
+            &mslr::ENTRY,
+            &ogm::OGM,
+            &ogm::OGM_GE,
+            &agm::ENTRY,
+            &pmr::ENTRY,
+            &g_blending::ENTRY,
+            &mmpareto::ENTRY,
+            &cggm::ENTRY,
+            &opm::ENTRY,
+            &amco::ENTRY,
+            &cml::ENTRY,
+            &mbsd::ENTRY,
+            &lfm::ENTRY,
+            &umt::ENTRY,
+            &mla::ENTRY,
+            &recon_boost::ENTRY,
+            &relearning::ENTRY,
+            &resampling::ENTRY,
+        ],
+    },
+    Family { title: "BalGrad and Chorus", methods: &[&balgrad::ENTRY, &chorus::ENTRY] },
+    Family {
+        title: "Gradients of several objectives",
+        methods: &[
+            &pcgrad::ENTRY,
+            &mgda::ENTRY,
+            &cagrad::ENTRY,
+            &nash_mtl::ENTRY,
+            &upgrad::ENTRY,
+            &dualproj::ENTRY,
+            &aligned_mtl::ENTRY,
+            &imtl_g::ENTRY,
+            &gradvac::ENTRY,
+        ],
+    },
+    Family {
+        title: "Weights of several losses",
+        methods: &[&gradnorm::ENTRY, &uncertainty::ENTRY, &dwa::ENTRY, &rlw::ENTRY],
+    },
 ];
+
+/// Every method, in the same order.
+pub static METHODS: &[&Entry] = &flat::<{ count() }>();
+
+const fn count() -> usize {
+    let (mut count, mut family) = (0, 0);
+    while family < FAMILIES.len() {
+        count += FAMILIES[family].methods.len();
+        family += 1;
+    }
+    count
+}
+
+const fn flat<const N: usize>() -> [&'static Entry; N] {
+    let mut all = [FAMILIES[0].methods[0]; N];
+    let (mut at, mut family, mut method) = (0, 0, 0);
+    while at < N {
+        if method == FAMILIES[family].methods.len() {
+            (family, method) = (family + 1, 0);
+        } else {
+            all[at] = FAMILIES[family].methods[method];
+            (at, method) = (at + 1, method + 1);
+        }
+    }
+    all
+}
 
 /// A row of the table of methods: all that help, docs, checks and benchmarks know of one.
 #[derive(Debug, Clone, Copy)]

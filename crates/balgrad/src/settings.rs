@@ -193,7 +193,7 @@ fn check(prefix: &str, setting: &Setting, value: Value) -> Result<Value, Setting
 /// The candidate with the fewest edits from `word` (Levenshtein), the first of several; none where all are further than two
 /// edits and than a third of the word.
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).max(2);
-    let distances = candidates.iter().map(|candidate| (strsim::levenshtein(word, candidate), *candidate));
+    let most = (word.chars().count() / 3).clamp(1, 3);
+    let distances = candidates.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate));
     distances.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= most).map(|(_, near)| near)
 }

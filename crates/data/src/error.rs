@@ -10,23 +10,23 @@ use crate::Problem;
 pub enum DataError {
     /// Neither a bundled task nor a folder.
     #[error(
-        "no data called `{name}`: it is no folder, no file and no bundled task; did you mean `{nearest}`? (bundled: {known})"
+        "no data called `{name}`: it is no folder, no file and no bundled task{} (bundled: {known})", meant(nearest.as_deref())
     )]
     Unknown {
         /// What was asked for.
         name: String,
-        /// The nearest bundled task.
-        nearest: String,
+        /// The bundled task that was meant, if one is near.
+        nearest: Option<String>,
         /// All bundled tasks.
         known: String,
     },
     /// A layout that does not exist.
-    #[error("unknown layout `{name}`; did you mean `{nearest}`? (known: {known})")]
+    #[error("unknown layout `{name}`{} (known: {known})", meant(nearest.as_deref()))]
     UnknownLayout {
         /// What was asked for.
         name: String,
-        /// The nearest layout.
-        nearest: String,
+        /// The layout that was meant, if one is near.
+        nearest: Option<String>,
         /// All layouts.
         known: String,
     },
@@ -105,7 +105,15 @@ impl DataError {
     }
 }
 
-/// The candidate with the fewest edits from `word`.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
-    candidates.min_by_key(|candidate| strsim::levenshtein(word, candidate)).unwrap_or("")
+/// The candidate with the fewest edits from `word`, where these are few enough for it to have been meant.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    let most = (word.chars().count() / 3).clamp(1, 3);
+    let distances = candidates.map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c));
+    distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, near)| near)
+}
+
+/// What is asked about a name that is near.
+pub(crate) fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }

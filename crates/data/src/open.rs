@@ -89,7 +89,7 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
     if !path.is_dir() && !path.is_file() {
         return Err(DataError::Unknown {
             name: name_or_dir.to_owned(),
-            nearest: nearest(name_or_dir, BUNDLED.iter().copied()).to_owned(),
+            nearest: nearest(name_or_dir, BUNDLED.iter().copied()).map(str::to_owned),
             known: BUNDLED.join(", "),
         });
     }
@@ -97,7 +97,7 @@ pub fn open(name_or_dir: &str, options: &ReadOptions) -> Result<Dataset, DataErr
     if let Some(name) = &options.layout {
         let layout = LAYOUTS.iter().find(|l| l.name == name).ok_or_else(|| DataError::UnknownLayout {
             name: name.clone(),
-            nearest: nearest(name, LAYOUTS.iter().map(|l| l.name)).to_owned(),
+            nearest: nearest(name, LAYOUTS.iter().map(|l| l.name)).map(str::to_owned),
             known: known(),
         })?;
         return (layout.read)(path, options);

@@ -9,6 +9,7 @@ mod features;
 mod import;
 mod lists;
 mod predict;
+mod progress;
 mod report;
 mod shard;
 mod train;
@@ -60,7 +61,7 @@ enum Command {
     /// Write down what was understood of a data set, as a manifest.
     Import(import::Import),
     /// List the balancing methods.
-    Methods(lists::List),
+    Methods(lists::Methods),
     /// List the folder layouts that can be read.
     Layouts(lists::List),
     /// List the encoders.
@@ -89,7 +90,7 @@ impl Program {
             Command::Report(c) => c.run(),
             Command::Check(c) => c.run(),
             Command::Import(c) => c.run(),
-            Command::Methods(c) => c.methods(),
+            Command::Methods(c) => c.run(),
             Command::Layouts(c) => c.layouts(),
             Command::Encoders(c) => c.encoders(),
             Command::Fusions(c) => c.fusions(),
@@ -111,6 +112,22 @@ fn problems(all: &[Problem]) -> Vec<String> {
         _ => format!("problem, {count} times, such as {first}"),
     };
     Problem::by_kind(all).into_iter().map(line).collect()
+}
+
+/// A word as a shell takes it.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The command that this process was started with.
+fn same_command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| shell(&word.to_string_lossy()));
+    std::iter::once("balgrad".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// What says how a run is configured; the later wins: `--config`, `--set`, the other flags.
@@ -189,6 +206,11 @@ impl Configured {
         let flags = flags.into_iter().chain(more.iter().cloned());
         let flags = flags.filter_map(|(k, v)| v.map(|v| (k.to_owned(), v)));
         self.set.iter().cloned().chain(flags).collect()
+    }
+
+    /// Whether the command line itself says which data.
+    fn names_data(&self) -> bool {
+        self.data.is_some() || !self.config.is_empty() || self.set.iter().any(|(key, _)| key == "data")
     }
 
     fn load(&self, more: &[(&str, Option<Value>)]) -> Result<Config, Usage> {

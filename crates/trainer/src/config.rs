@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 
-use balgrad::{Entry, Settings, Value};
+use balgrad::{Entry, Settings, Value, nearest};
 use serde_json::{Map, Value as Json};
 
 use crate::Usage;
@@ -234,18 +234,11 @@ fn set(sections: &mut Sections, name: &str, value: &Value) -> Result<(), Usage> 
     }
     let known: Vec<&str> =
         KEYS.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied())).collect();
-    let hint = match near(name, &known).and_then(find_key) {
+    let hint = match nearest(name, &known).and_then(find_key) {
         Some(key) => format!("did you mean `{}`? `balgrad keys` lists all", key.name),
         None => "`balgrad keys` lists what there is".to_owned(),
     };
     Err(Usage(format!("unknown setting `{name}`: {hint}")))
-}
-
-/// The nearest of some words, if one is near enough to have been meant.
-pub(crate) fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |candidate: &&str| strsim::damerau_levenshtein(word, candidate);
-    let nearest = known.iter().copied().min_by_key(distance)?;
-    (distance(&nearest) <= 2.max(word.chars().count() / 3)).then_some(nearest)
 }
 
 /// `key=value` as given to `--set`.

@@ -33,7 +33,14 @@ impl Heard {
         match self.first {
             None if self.held => self.first = Some((signal, Instant::now())),
             Some((_, at)) if self.held && at.elapsed() < ECHO => {}
-            _ => exit(128 + signal),
+            _ => {
+                let command = to_go_on();
+                // Who started a run of a grid says it for all of them.
+                if !command.is_empty() && std::env::var_os(LEASH).is_none() {
+                    say!("balgrad: {}{command}", Interrupted(signal as usize));
+                }
+                exit(128 + signal)
+            }
         }
     }
 }
@@ -44,11 +51,27 @@ pub(crate) struct Interrupted(pub usize);
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by signal {}; continue with --resume", self.0)
+        write!(f, "stopped by signal {}", self.0)
     }
 }
 
 impl std::error::Error for Interrupted {}
+
+/// What makes the command that goes on where this process stops.
+type Command = Box<dyn Fn() -> String + Send>;
+
+static GO_ON: Mutex<Option<Command>> = Mutex::new(None);
+
+/// From now on, who stops this process is told by which command to go on.
+pub(crate) fn go_on_by(command: impl Fn() -> String + Send + 'static) {
+    *GO_ON.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(command));
+}
+
+/// The end of the sentence that says that a signal came.
+pub(crate) fn to_go_on() -> String {
+    let command = GO_ON.lock().unwrap_or_else(PoisonError::into_inner);
+    command.as_ref().map_or_else(String::new, |command| format!("; to go on: {}", command()))
+}
 
 /// Starts listening. Under a [`Hold`] a first signal is noted and a second ends the program; elsewhere the first does.
 ///

@@ -15,6 +15,7 @@ mod environment;
 mod evaluator;
 mod events;
 mod export;
+mod folds;
 mod interrupt;
 pub mod metrics;
 mod model;

@@ -1,12 +1,13 @@
 //! The program: arguments in, exit code out.
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use balgrad_data::DataError;
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::commands::Program;
+use crate::config::find_key;
 use crate::interrupt::{self, Interrupted, LEASH};
 use crate::output::told;
 use crate::run::Busy;
@@ -28,7 +29,7 @@ pub(crate) const BUSY: u8 = 75;
 /// Call it first thing in `main`, before there are threads: it sets the process up for training.
 pub fn main(registry: Registry) -> ExitCode {
     balgrad_nn::tune_process();
-    let program = Program::parse();
+    let program = Program::try_parse().unwrap_or_else(|error| wrong_use(error));
     let ready = registry.install().map_err(anyhow::Error::from);
     let ready = ready.and_then(|()| interrupt::listen().map_err(anyhow::Error::from));
     match ready.and_then(|()| program.run()) {
@@ -37,15 +38,38 @@ pub fn main(registry: Registry) -> ExitCode {
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
         // A grid that started this process says it, and tries again.
         Err(error) if error.is::<Busy>() && std::env::var_os(LEASH).is_some() => ExitCode::from(BUSY),
+        // So does it when it has stopped all of them.
+        Err(error) if is_stopped(&error) && std::env::var_os(LEASH).is_some() => ExitCode::from(exit_code(&error)),
         Err(error) => {
-            say!("balgrad: {}", told(&error));
+            say!("balgrad: {}", text(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
+/// Leaves with what is wrong on the command line; who gives a setting as a flag is told how it is given.
+fn wrong_use(mut error: clap::Error) -> ! {
+    let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let key = flag.filter(|_| error.kind() == ErrorKind::UnknownArgument);
+    if let Some(key) = key.and_then(|flag| find_key(&flag.trim_start_matches('-').replace('-', "_"))) {
+        error.remove(ContextKind::SuggestedArg);
+        let how = format!("settings are given as `--set {}=VALUE`", key.name);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![how.into()]));
+    }
+    error.exit()
+}
+
+fn is_stopped(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Interrupted>())
+}
+
+/// An error in one line, with the command that goes on where a signal is its cause.
+pub(crate) fn text(error: &anyhow::Error) -> String {
+    format!("{}{}", told(error), if is_stopped(error) { interrupt::to_go_on() } else { String::new() })
+}
+
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// 2 for what can be decided from arguments and config, 128 + n for signal n, 1 for all else.

@@ -51,7 +51,8 @@ pub(crate) fn guarded<T>(ranks: &dyn Communicator, work: impl FnOnce() -> Result
                 std::thread::sleep(COURTESY);
             }
             let rank = ranks.rank();
-            say!("balgrad: {}{error:#}", if first { String::new() } else { format!("rank {rank}: ") });
+            let text = crate::program::text(error);
+            say!("balgrad: {}{text}", if first { String::new() } else { format!("rank {rank}: ") });
             Some(exit_code(error))
         }
         // The panic has said what it is.

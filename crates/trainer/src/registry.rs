@@ -2,11 +2,10 @@
 
 use std::sync::OnceLock;
 
-use balgrad::{Entry, Prediction};
+use balgrad::{Entry, Prediction, nearest};
 use balgrad_data::{LAYOUTS, Layout, MODALITIES, Modality};
 use balgrad_encoders::{ENCODERS, EncoderEntry};
 
-use crate::config::near;
 use crate::metrics::{METRICS, Metric};
 use crate::targets::{TARGETS, TargetEntry};
 use crate::{Usage, arms};
@@ -85,7 +84,7 @@ impl Registry {
         let found = named.or_else(|| Some(Entry { name: reference()?, ..balgrad::modality_only(0) }));
         found.ok_or_else(|| {
             let known: Vec<&str> = self.methods.iter().map(|entry| entry.name).chain(arms::names()).collect();
-            let hint = near(name, &known).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            let hint = nearest(name, &known).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
             Usage(format!("unknown method `{name}`; {hint}`balgrad methods` lists them, each goes with +dropout"))
         })
     }

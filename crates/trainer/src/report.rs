@@ -10,6 +10,7 @@
 mod charts;
 mod collect;
 mod compare;
+mod diagnosis;
 mod html;
 pub mod paper;
 mod predictions;
@@ -23,6 +24,7 @@ mod takeaway;
 mod verdict;
 
 pub use collect::{Collected, Skipped, collect};
+pub use diagnosis::{Diagnosis, Finding, Kind, diagnose};
 pub use html::{html, picture};
 pub use run::Run;
 pub use summarise::summary;

@@ -159,12 +159,19 @@ fn done(config: &Config, options: &Options) -> Result<Option<RunRecord>> {
 /// A run that is not to be resumed, or was made with other settings.
 fn standing(config: &Config, options: &Options) -> Result<Option<RunRecord>> {
     let folder = options.folder.as_path();
-    if occupied(folder) && !options.resume {
-        let folder = folder.display();
-        return Err(Usage(format!("{folder} exists: choose another --out, or continue it with --resume")).into());
-    }
+    free(folder, options.resume)?;
     same_settings(folder, config)?;
     finished(folder)
+}
+
+/// An error if the folder holds anything, and is not to go on.
+pub(crate) fn free(folder: &Path, resume: bool) -> Result<(), Usage> {
+    if occupied(folder) && !resume {
+        let folder = folder.display();
+        let choices = format!("choose another --out, or go on with it by `balgrad train --resume {folder}`");
+        return Err(Usage(format!("{folder} exists: {choices}")));
+    }
+    Ok(())
 }
 
 /// Whether a folder holds anything of a run.
@@ -218,9 +225,4 @@ fn clear(folder: &Path) {
     {
         let _ = std::fs::remove_dir_all(checkpoint);
     }
-}
-
-/// [`RunRecord::one_line`] of the run in `folder`.
-pub fn summary_line(folder: &Path) -> String {
-    RunRecord::read(folder).map_or_else(|_| "failed".to_owned(), |record| record.one_line())
 }

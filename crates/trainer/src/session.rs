@@ -24,6 +24,15 @@ use crate::targets::{Scaling, balanced_weights, target_of};
 /// # Errors
 /// What `balgrad-data` finds, or a hub that does not give it.
 pub(crate) fn open_data(config: &Config) -> Result<Dataset> {
+    let fold = crate::folds::parse(&config.data.fold)?;
+    let mut dataset = open_whole(config)?;
+    if let Some(fold) = fold {
+        crate::folds::hold_out(&mut dataset, fold, config.seed);
+    }
+    Ok(dataset)
+}
+
+fn open_whole(config: &Config) -> Result<Dataset> {
     let (data, options) = (&config.data.source, read_options(config));
     let Some(name) = data.strip_prefix("hf:") else { return open(data, &options).map_err(unread) };
     let folder = hub_dataset(name, &hub()).or_else(|error| {

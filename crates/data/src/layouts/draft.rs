@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::located::unix;
 use super::{Sieve, escapes, leads_out};
+use crate::error::{meant, nearest};
 use crate::modalities::{image, text};
 use crate::seed::stable_hash;
 use crate::source::Pack;
@@ -419,7 +420,7 @@ impl Classifier<'_> {
             return format!("unknown label `{name}` {known}");
         }
         let short = self.classes.iter().map(String::as_str).filter(|c| c.len() <= 4 * MAX_NEAREST);
-        format!("unknown label `{name}`; did you mean `{}`? {known}", crate::error::nearest(name, short))
+        format!("unknown label `{name}`{} {known}", meant(nearest(name, short)))
     }
 }
 

@@ -83,7 +83,11 @@ impl Check {
         if all_broken {
             out!("unusable: no sample can be opened");
         }
-        Ok(if unusable || all_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        if unusable || all_broken {
+            return Ok(ExitCode::FAILURE);
+        }
+        say!("next: balgrad train --data {}", super::shell(&config.data.source));
+        Ok(ExitCode::SUCCESS)
     }
 }
 

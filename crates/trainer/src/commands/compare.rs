@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 use crate::arms::{self, Arm};
 use crate::config::Config;
 use crate::environment::cache_folder;
-use crate::interrupt::{self, Hold, LEASH};
+use crate::interrupt::{self, Hold, LEASH, go_on_by};
 use crate::{Usage, run};
 use anyhow::{Context, Result, bail};
 use balgrad::Value;
 use balgrad_data::atomic::remove_leftovers;
 use clap::Args;
 
-use super::Configured;
+use super::progress::Grid;
 use super::shard::Shard;
+use super::{Configured, same_command, shell};
 use crate::program::BUSY;
 use crate::storage::{create_folder, write_atomic};
 
@@ -58,6 +59,9 @@ pub(super) struct Compare {
     /// Print nothing but errors.
     #[arg(long)]
     quiet: bool,
+    /// How many folds of the training split stand in for seeds, and the seed of all.
+    #[arg(skip)]
+    folds: Option<(u64, u64)>,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -85,6 +89,30 @@ struct Job {
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Compare {
+    /// Rows on each fold of the training split, with one seed.
+    pub(super) fn of_folds(
+        configured: Configured,
+        methods: &[&str],
+        folds: u64,
+        seed: u64,
+        out: &Path,
+        quiet: bool,
+    ) -> Self {
+        Self {
+            configured,
+            methods: methods.join(","),
+            seeds: 0..folds,
+            out: out.to_owned(),
+            jobs: None,
+            shard: None,
+            count: false,
+            sbatch: None,
+            kubernetes: None,
+            quiet,
+            folds: Some((folds, seed)),
+        }
+    }
+
     pub(super) fn run(self) -> Result<ExitCode> {
         let jobs = self.grid()?;
         let instead = match (self.count, self.sbatch, self.kubernetes) {
@@ -97,6 +125,24 @@ impl Compare {
             std::io::stdout().write_all(text.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
+        go_on_by(same_command);
+        self.train(jobs)?;
+        if !self.quiet {
+            let out = shell(&self.out.to_string_lossy());
+            say!("next: balgrad report {out} --out report.html");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Trains all that is not done yet.
+    ///
+    /// # Errors
+    /// A wrong setting, a run that fails, or a signal.
+    pub(super) fn train_all(&self) -> Result<()> {
+        self.train(self.grid()?)
+    }
+
+    fn train(&self, jobs: VecDeque<Job>) -> Result<()> {
         if let Some(job) = jobs.front() {
             job.config.tell_notes();
         }
@@ -115,8 +161,12 @@ impl Compare {
         let at_once = self.jobs.unwrap_or(cores.div_ceil(2).max(2.min(cores))).min(waiting.len()).max(1);
         // Each process gets its share of the cores; results do not depend on it.
         let threads = (cores / at_once).max(1);
-        self.work(waiting, at_once, threads)?;
-        Ok(ExitCode::SUCCESS)
+        self.work(waiting, at_once, threads)
+    }
+
+    /// What runs of a row differ in.
+    fn turn(&self) -> &'static str {
+        if self.folds.is_some() { "fold" } else { "seed" }
     }
 
     /// All runs of this part of the grid. Seeds are outermost: an interrupted grid holds whole rows of few seeds, not few rows of all.
@@ -126,7 +176,7 @@ impl Compare {
         let mut jobs = VecDeque::new();
         for (s, seed) in self.seeds.clone().enumerate() {
             for (_, arm) in arms.iter().enumerate().filter(|(a, _)| shard.has(*a, s, seeds)) {
-                let folder = self.out.join(arm.label.replace([':', '='], "_")).join(format!("seed-{seed}"));
+                let folder = self.out.join(arm.label.replace([':', '='], "_")).join(format!("{}-{seed}", self.turn()));
                 jobs.push_back(Job { arm: arm.clone(), seed, folder, config: self.config(arm, seed)?, again: None });
             }
         }
@@ -134,14 +184,19 @@ impl Compare {
     }
 
     fn config(&self, arm: &Arm, seed: u64) -> Result<Config, Usage> {
-        let mut sets = self.configured.sets(&[("seed", Some(Value::Count(seed)))]);
+        let (seed, fold) = match self.folds {
+            Some((folds, own)) => (own, Some(Value::Word(format!("{seed}/{folds}")))),
+            None => (seed, None),
+        };
+        let mut sets = self.configured.sets(&[("seed", Some(Value::Count(seed))), ("fold", fold)]);
         sets.extend(arm.sets.iter().cloned());
         self.configured.resolve(&sets)
     }
 
     fn work(&self, mut waiting: VecDeque<Job>, at_once: usize, threads: usize) -> Result<()> {
         let _hold = Hold::new();
-        let (total, started) = (waiting.len(), Instant::now());
+        let total = waiting.len();
+        let mut show = Grid::new(total, if self.folds.is_some() { "held out" } else { "test" }, self.quiet);
         let mut running: Vec<(Job, Child)> = Vec::new();
         let (mut finished, mut failed) = (0, Vec::new());
         while !(waiting.is_empty() && running.is_empty()) {
@@ -188,14 +243,11 @@ impl Compare {
                 if !status.success() {
                     failed.push(format!("{} (exit {})", job.folder.display(), status.code().unwrap_or(-1)));
                 }
-                if !self.quiet {
-                    let seconds = started.elapsed().as_secs_f64();
-                    let eta = seconds / f64::from(finished) * (total as f64 - f64::from(finished));
-                    let line = run::summary_line(&job.folder);
-                    say!("[{finished}/{total}] {} seed {}: {line}  (eta {eta:.0} s)", job.arm.label, job.seed);
-                }
+                let name = format!("{} {} {}", job.arm.label, self.turn(), job.seed);
+                show.finished(finished, &name, &job.folder);
             }
             running = still;
+            show.running(running.iter().map(|(job, _)| (format!("{} {}", job.arm.label, job.seed), &*job.folder)));
             std::thread::sleep(Duration::from_millis(20));
         }
         if !failed.is_empty() {

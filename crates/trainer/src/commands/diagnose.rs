@@ -1,116 +1,135 @@
 //! `balgrad diagnose`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::Usage;
-use crate::metrics::{Better, Score, Unit};
-use crate::record::{Condition, Log, RunRecord};
-use anyhow::{Context, Result, bail};
+use crate::record::{Impairment, RunRecord};
+use crate::report::{self, Diagnosis, Finding, Kind, Run};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use serde_json::Value;
+use textwrap::{Options, termwidth, wrap};
+
+use super::shell;
 
 #[derive(Args)]
 pub(super) struct Diagnose {
-    /// The run folder of a finished run.
+    /// The folder of a finished run, or one with the runs of a grid.
+    #[arg(value_name = "RUN|DIR")]
     run: PathBuf,
 }
-
-/// Below this difference two modalities count as balanced: points of percent; of a score in its own unit, that fraction
-/// of Full.
-const CLOSE: f64 = 0.05;
 
 impl Diagnose {
     pub(super) fn run(self) -> Result<ExitCode> {
         if !self.run.exists() {
             return Err(Usage(format!("{} does not exist", self.run.display())).into());
         }
-        let place = || self.run.display().to_string();
-        let record = RunRecord::read(&self.run).map_err(anyhow::Error::new).with_context(place)?;
-        let metric = record.metric;
-        let score = |condition: &Condition| record.score(condition, metric);
-        let modalities = record.modalities();
-        let without: Option<Vec<(&str, f64)>> =
-            modalities.iter().map(|m| Some((*m, score(&Condition::missing(m))?))).collect();
-        let (Some(full), Some(without)) = (score(&Condition::Full), without.filter(|w| !w.is_empty())) else {
-            bail!("{}: the scores are undefined; is a class missing from the test split?", place());
-        };
-        let text = |v: f64| metric.text(v, 1);
-        let listed: String = without.iter().map(|(m, score)| format!(", without {m} {}", text(*score))).collect();
-        out!("{metric}: full {}{listed}", text(full));
-        let (dominant, least) = extreme(metric, &without, true);
-        let (other, most) = extreme(metric, &without, false);
-        let gap = (most - least).abs();
-        let close = if metric.unit == Unit::Percent { CLOSE } else { CLOSE * full.abs() };
-        let (points, apart) = match metric.unit {
-            Unit::Percent => (" points", format!("{} points", text(gap))),
-            Unit::Plain => ("", text(gap)),
-        };
-        if modalities.len() > 1 && gap < close {
-            out!("Balanced: losing either modality costs about the same ({apart} apart).");
-        } else if modalities.len() > 1 {
-            let keeps = if metric.better == Better::Higher { "keeps" } else { "is better by" };
-            out!(
-                "{dominant} dominates: the model {keeps} {}{points}{} without {other} than without {dominant}.",
-                text(gap),
-                if metric.better == Better::Higher { " more" } else { "" },
-            );
+        if ["results.json", "config.toml", "metrics.jsonl"].iter().any(|name| self.run.join(name).exists()) {
+            // Said of this folder alone, an unfinished run is an error.
+            RunRecord::read(&self.run).map_err(anyhow::Error::new).with_context(|| self.run.display().to_string())?;
         }
-        for name in &modalities {
-            let view = Condition::only(name);
-            if let Some(own) = score(&view) {
-                let kind = record.views.get(&view).copied().flatten().map_or("view", |view| view.name());
-                out!("{name} alone ({kind}): {}", text(own));
-            }
-            let conflict = record.conflict.as_ref().and_then(|c| c.get(*name));
-            if let Some(fraction) = conflict.and_then(|c| c.fraction) {
-                out!("{name}: task and KL gradients conflict on {:.0} % of steps", 100.0 * fraction);
-            }
+        let collected = report::collect(std::slice::from_ref(&self.run))?;
+        match &collected.runs[..] {
+            [run] => one(run)?,
+            runs => self.grid(runs)?,
         }
-        if let Some(epoch) = since(&Log::read(&self.run), metric, dominant, other)
-            && gap >= close
-        {
-            out!("{dominant} has been ahead on validation since epoch {epoch}.");
-        }
-        out!("{}", advice(&record, gap >= close, (full - least).abs() < close || metric.is_better(least, full)));
         Ok(ExitCode::SUCCESS)
     }
+
+    /// A line for each row of each data set, what is so for most of its seeds, and where to go on.
+    fn grid(&self, runs: &[Run]) -> Result<()> {
+        let mut sets: BTreeMap<&str, BTreeMap<&str, Vec<(&Run, Diagnosis)>>> = BTreeMap::new();
+        for run in runs {
+            let found = report::diagnose(run).map_err(|e| anyhow!(e))?;
+            let rows = sets.entry(&run.record.dataset.name).or_default();
+            rows.entry(run.record.label()).or_default().push((run, found));
+        }
+        for (data, rows) in &sets {
+            let width = rows.keys().map(|label| label.chars().count()).max().unwrap_or(0);
+            let count: usize = rows.values().map(Vec::len).sum();
+            out!("{data}: {count} runs");
+            let mut best: Option<(&str, f64, &Run)> = None;
+            for (label, runs) in rows {
+                let metric = runs[0].0.record.metric;
+                let tags = common(runs);
+                let full = mean(runs, |r| r.score(&crate::record::Condition::Full, metric));
+                let avg = mean(runs, |r| r.pair(Impairment::Missing).avg);
+                let text = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| metric.text(v, 1));
+                let line = format!("  {label:width$}  full {}  one missing {}  {tags}", text(full), text(avg));
+                put(&line, width + 4)?;
+                if let Some(both) = full.zip(avg).map(|(full, avg)| (full + avg) / 2.0)
+                    && best.is_none_or(|(_, score, _)| metric.is_better(both, score))
+                {
+                    best = Some((label, both, runs[0].0));
+                }
+            }
+            let all = rows.values().flatten();
+            if all.clone().all(|(_, d)| d.findings.iter().any(|f| f.kind == Kind::NearChance)) {
+                let (_, first) = &rows.values().next().context("a data set has a row")?[0];
+                first.findings.iter().take(1).try_for_each(say)?;
+            } else if let Some((label, _, run)) = best {
+                put(
+                    &format!("Best, with and without a modality: {label}, in {}", shell(&run.path.to_string_lossy())),
+                    2,
+                )?;
+            }
+        }
+        put(&format!("How sure that is: balgrad report {} --out report.html", shell(&self.run.to_string_lossy())), 2)
+    }
 }
 
-/// The modality without which the model scores worst, or best.
-fn extreme<'m>(metric: Score, without: &[(&'m str, f64)], worst: bool) -> (&'m str, f64) {
-    let mut found = without[0];
-    for &(name, score) in &without[1..] {
-        // Of equal scores the first is the worst and the last the best, so that two modalities are never one.
-        if if worst { metric.is_better(found.1, score) } else { !metric.is_better(found.1, score) } {
-            found = (name, score);
+fn one(run: &Run) -> Result<()> {
+    let found = report::diagnose(run).map_err(|e| anyhow!(e))?;
+    put(&found.scores, 2)?;
+    found.findings.iter().try_for_each(say)?;
+    for (name, conflict) in run.record.conflict.iter().flatten() {
+        if let Some(fraction) = conflict.fraction {
+            put(&format!("The {name}'s task and KL gradients conflict on {:.0} % of steps.", 100.0 * fraction), 2)?;
         }
     }
-    found
+    if found.findings.iter().all(|f| f.advice.is_none()) {
+        out!("Nothing to do.");
+    }
+    Ok(())
 }
 
-/// The epoch from which on the dominant modality's validation score stayed ahead.
-fn since(log: &Log, metric: Score, dominant: &str, other: &str) -> Option<u64> {
-    let mut since = None;
-    for epoch in &log.epochs {
-        let view = |m: &str| epoch.val.views.get(m).copied().flatten();
-        let (Some(a), Some(b)) = (view(dominant), view(other)) else { continue };
-        since = if metric.is_better(a, b) { since.or(Some(epoch.epoch)) } else { None };
-    }
-    since
+fn say(finding: &Finding) -> Result<()> {
+    put(&finding.says, 2)?;
+    finding.advice.iter().try_for_each(|advice| put(&format!("  → {advice}"), 4))
 }
 
-fn advice(record: &RunRecord, uneven: bool, costs_little: bool) -> &'static str {
-    let dropout = record.setting("modality_dropout").and_then(Value::as_f64).unwrap_or(0.0);
-    match () {
-        () if costs_little => "Nothing to do: no modality's loss costs much.",
-        () if dropout == 0.0 => {
-            "Try `--set modality_dropout=0.2`: on missing modalities it is the strongest single step, with any method."
-        }
-        () if record.method == "joint" => {
-            "Try `--method balgrad` beside the modality dropout: the two together keep more of Full."
-        }
-        () if uneven => "What remains may be what the weaker modality has to give: look at its own view above.",
-        () => "Balanced as it is; more data or stronger encoders would raise both.",
+/// A text, as wide as the terminal, each line after the first indented.
+fn put(text: &str, indent: usize) -> Result<()> {
+    let hang = " ".repeat(indent);
+    for line in wrap(text, Options::new(termwidth()).subsequent_indent(&hang).break_words(false)) {
+        out!("{line}");
     }
+    Ok(())
+}
+
+fn mean(runs: &[(&Run, Diagnosis)], score: impl Fn(&RunRecord) -> Option<f64>) -> Option<f64> {
+    crate::statistics::mean(&runs.iter().map(|(run, _)| score(&run.record)).collect::<Option<Vec<_>>>()?)
+}
+
+/// What was found in most of some runs.
+fn common(runs: &[(&Run, Diagnosis)]) -> String {
+    let mut counts: BTreeMap<(Kind, Option<&str>), usize> = BTreeMap::new();
+    for finding in runs.iter().flat_map(|(_, d)| &d.findings) {
+        *counts.entry((finding.kind, finding.modality.as_deref())).or_default() += 1;
+    }
+    let most = counts.into_iter().filter(|(_, count)| 2 * count > runs.len());
+    let tag = |((kind, modality), _): ((Kind, Option<&str>), usize)| {
+        let m = modality.unwrap_or_default();
+        match kind {
+            Kind::NearChance => "no better than guessing".to_owned(),
+            Kind::Absent => format!("{m} plays no part"),
+            Kind::Useless => format!("{m} adds nothing"),
+            Kind::Dominant => format!("{m} dominates"),
+            Kind::Overconfident => format!("overconfident without {m}"),
+            Kind::Redundant => format!("{m} is made up for"),
+            Kind::Balanced => "balanced".to_owned(),
+        }
+    };
+    most.map(tag).collect::<Vec<_>>().join(", ")
 }

@@ -35,6 +35,7 @@ impl Import {
         super::problems(&data.problems).iter().for_each(|line| say!("  {line}"));
         write_manifest(&data, &self.out)?;
         out!("{}: {} samples, {} skipped", self.out.display(), data.samples.len(), data.problems.len());
+        say!("next: balgrad train --data {}", super::shell(&self.out.to_string_lossy()));
         Ok(ExitCode::SUCCESS)
     }
 }

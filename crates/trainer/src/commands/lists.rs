@@ -5,15 +5,79 @@ use std::process::ExitCode;
 use crate::config::{KEYS, range};
 use crate::registry::registry;
 use anyhow::Result;
+use balgrad::{Entry, FAMILIES};
 use balgrad_encoders::FUSIONS;
 use clap::Args;
 use serde::Serialize;
+use textwrap::{Options, termwidth, wrap};
 
 #[derive(Args)]
 pub(super) struct List {
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Methods {
+    /// Say all of one method: its settings, its cost, when to use it.
+    name: Option<String>,
+    #[command(flatten)]
+    list: List,
+}
+
+impl Methods {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        if let Some(name) = &self.name {
+            let entry = registry().method(name)?;
+            return if self.list.json { self.list.print("", &[row(&entry)]) } else { whole(&entry) };
+        }
+        let known = &registry().methods;
+        if self.list.json {
+            return self.list.print("", &known.iter().map(|m| row(m)).collect::<Vec<_>>());
+        }
+        let is = |a: &Entry, b: &Entry| a.name == b.name;
+        for family in FAMILIES {
+            let methods = family.methods.iter().filter(|m| known.iter().any(|k| is(k, m)));
+            let rows: Vec<Row> = methods.map(|m| row(m)).collect();
+            self.list.print(family.title, &rows)?;
+        }
+        let own = known.iter().filter(|k| !balgrad::METHODS.iter().any(|m| is(k, m)));
+        self.list.print("Of this program", &own.map(|m| row(m)).collect::<Vec<_>>())?;
+        out!("`balgrad methods NAME` says more of one. NAME+dropout is any of them with modality dropout.");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(m: &Entry) -> Row {
+    let setting = |s: &balgrad::Setting| Row {
+        default: Some(s.default),
+        values: Some(range(s.kind)),
+        ..Row::new(s.name, s.about)
+    };
+    Row {
+        cost: Some(m.cost),
+        trains_heads: Some(m.trains_heads),
+        settings: Some(m.settings.iter().map(setting).collect()),
+        ..Row::of(m.name, m.about, m.paper)
+    }
+}
+
+/// All that there is to say of one method.
+fn whole(m: &Entry) -> Result<ExitCode> {
+    let put = |text: String, indent: &str| -> Result<()> {
+        for line in wrap(&text, Options::new(termwidth()).subsequent_indent(indent)) {
+            out!("{line}");
+        }
+        Ok(())
+    };
+    put(format!("{}: {} ({})", m.name, m.about, m.paper), "  ")?;
+    put(format!("Use it {}.", m.when.trim_end_matches('.')), "  ")?;
+    put(format!("A step costs {} (F: forward passes, B: backward passes).", m.cost), "  ")?;
+    for s in m.settings {
+        put(format!("  --set method.{}={}  {} ({})", s.name, s.default, s.about, range(s.kind)), "      ")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A line of any of the tables.
@@ -50,22 +114,8 @@ impl Row {
 }
 
 impl List {
-    pub(super) fn methods(&self) -> Result<ExitCode> {
-        let setting = |s: &balgrad::Setting| Row {
-            default: Some(s.default),
-            values: Some(range(s.kind)),
-            ..Row::new(s.name, s.about)
-        };
-        self.print(registry().methods.iter().map(|m| Row {
-            cost: Some(m.cost),
-            trains_heads: Some(m.trains_heads),
-            settings: Some(m.settings.iter().map(setting).collect()),
-            ..Row::of(m.name, m.about, m.paper)
-        }))
-    }
-
     pub(super) fn layouts(&self) -> Result<ExitCode> {
-        self.print(registry().layouts.iter().map(|l| Row::of(l.name, l.about, l.paper)))
+        self.print("", &registry().layouts.iter().map(|l| Row::of(l.name, l.about, l.paper)).collect::<Vec<_>>())
     }
 
     pub(super) fn encoders(&self) -> Result<ExitCode> {
@@ -73,43 +123,51 @@ impl List {
             modality: Some(e.modality),
             ..Row::of(e.name, e.about, e.paper)
         };
-        self.print(registry().encoders.iter().map(row))
+        self.print("", &registry().encoders.iter().map(row).collect::<Vec<_>>())
     }
 
     pub(super) fn fusions(&self) -> Result<ExitCode> {
-        self.print(FUSIONS.iter().map(|f| Row::of(f.name, f.about, f.paper)))
+        self.print("", &FUSIONS.iter().map(|f| Row::of(f.name, f.about, f.paper)).collect::<Vec<_>>())
     }
 
     pub(super) fn keys(&self) -> Result<ExitCode> {
-        self.print(KEYS.iter().map(|key| Row {
+        let row = |key: &crate::config::Key| Row {
             default: Some(key.default),
             values: Some(range(key.kind)),
             aliases: Some(key.aliases),
             ..Row::new(key.name, key.about)
-        }))
+        };
+        self.print("", &KEYS.iter().map(row).collect::<Vec<_>>())
     }
 
-    fn print(&self, rows: impl Iterator<Item = Row>) -> Result<ExitCode> {
-        let rows: Vec<Row> = rows.collect();
+    /// Rows under a title, as wide as the terminal; nothing where there are none.
+    fn print(&self, title: &str, rows: &[Row]) -> Result<ExitCode> {
         if self.json {
-            out!("{}", serde_json::to_string_pretty(&rows)?);
+            out!("{}", serde_json::to_string_pretty(rows)?);
             return Ok(ExitCode::SUCCESS);
         }
-        let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        for row in &rows {
-            let mut tail = String::new();
+        if !title.is_empty() && !rows.is_empty() {
+            out!("{title}");
+        }
+        let indent = if title.is_empty() { "" } else { "  " };
+        let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(NAMES);
+        let hang = " ".repeat(indent.len() + width + 2);
+        for row in rows {
+            let mut text = row.about.to_owned();
             if let (Some(default), Some(values)) = (row.default.filter(|d| !d.is_empty()), &row.values) {
-                tail += &format!(" [{values}; default {default}]");
+                text += &format!(" [{values}; default {default}]");
             }
-            if let Some(paper) = row.paper.filter(|paper| !paper.is_empty()) {
-                tail += &format!(" ({paper})");
+            if let Some(paper) = row.paper.filter(|paper| !["", "reference", "baseline"].contains(paper)) {
+                text += &format!(" ({paper})");
             }
-            out!("{:width$}  {}{tail}", row.name, row.about);
-            for Row { name, about, default, values, .. } in row.settings.iter().flatten() {
-                let (default, values) = (default.unwrap_or_default(), values.as_deref().unwrap_or_default());
-                out!("{:width$}    method.{name} = {default}  {about} [{values}]", "");
+            let first = format!("{indent}{:width$}  ", row.name);
+            for line in wrap(&text, Options::new(termwidth()).initial_indent(&first).subsequent_indent(&hang)) {
+                out!("{line}");
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// The least width of a column of names, so that groups line up.
+const NAMES: usize = 12;

@@ -23,6 +23,9 @@ pub(super) struct Report {
     /// Print every table too. Without --out they are printed anyway.
     #[arg(long)]
     verbose: bool,
+    /// Every table, as text.
+    #[arg(long, value_name = "FILE.txt")]
+    tables: Option<PathBuf>,
     /// The numbers behind the page, as JSON.
     #[arg(long, value_name = "FILE.json")]
     summary: Option<PathBuf>,
@@ -72,6 +75,9 @@ impl Report {
             false => report::answer(&summary),
         };
         std::io::stdout().write_all(shown.as_bytes())?;
+        if let Some(path) = &self.tables {
+            write_atomic(path, report::tables(&summary).as_bytes())?;
+        }
         if let Some(path) = &self.summary {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?;
         }

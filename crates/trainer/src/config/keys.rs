@@ -167,6 +167,13 @@ pub static KEYS: &[Key] = &[
     key!("label", "", Kind::Text, output.label, "what tables call this run; empty: the method's name"),
     key!("seed", "0", count(0, u64::MAX), seed, "seed of initialisation, order, dropout and impairments"),
     key!("split_seed", "0", count(0, u64::MAX), data.split_seed, "seed of splits that the data set does not bring"),
+    key!(
+        "fold",
+        "",
+        Kind::Text,
+        data.fold,
+        "cross-validation: part I/N of the training split takes the test split's place, which is not read; empty: none"
+    ),
     key!("plot", "longest", Kind::Choice(Plot::WORDS), data.plot, "which of a film's plots is read (layout mm-imdb)"),
     key!("device", "auto", Kind::Choice(Device::WORDS), device, "where to train"),
     key!(

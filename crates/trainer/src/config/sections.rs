@@ -17,6 +17,8 @@ pub struct Data {
     pub layout: Option<String>,
     /// Seed of splits that the data set does not bring.
     pub split_seed: u64,
+    /// The part of the training split that takes the test split's place, as `I/N`; empty: none does.
+    pub fold: String,
     /// Which plot of a film is read.
     pub plot: Plot,
     /// What to do with a sample that cannot be read.

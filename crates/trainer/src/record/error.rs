@@ -7,7 +7,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum RecordError {
     /// There is none.
-    #[error("not finished (no results.json): continue it with `balgrad train --resume`")]
+    #[error("not finished (no results.json): go on with it by `balgrad train --resume RUN`")]
     Unfinished,
     /// It cannot be read.
     #[error("results.json cannot be read: {0}")]

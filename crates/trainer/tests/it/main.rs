@@ -1,9 +1,11 @@
 //! The trainer from outside: one binary, since each links candle.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod auto;
 mod cli;
 mod configs;
 mod deploy;
+mod diagnose;
 mod docs;
 #[cfg(target_os = "linux")]
 mod grids;
@@ -18,6 +20,7 @@ mod state;
 mod statistics;
 mod streaming;
 mod synthetic;
+mod terminal;
 mod world;
 
 #[allow(dead_code, reason = "the encoders' tests need more of it")]

@@ -62,13 +62,33 @@ pub(crate) fn write(root: &Path, data: &Data, methods: &[&str]) -> Vec<PathBuf> 
 
 fn write_run(folder: &Path, data: &Data, method: &str, m: usize, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(100 * m as u64 + seed);
-    fs::create_dir_all(folder.join("predictions")).unwrap();
-    let metric = Score::headline(data.task);
     let strength = 0.01 * METHODS.iter().position(|k| *k == method).unwrap_or(4) as f64;
-    let mut test = BTreeMap::new();
+    let mut predicted = Vec::new();
     for (c, condition) in Condition::all(&MODALITIES).into_iter().enumerate() {
         let skill = [0.75, 0.5, 0.62, 0.6, 0.7, 0.52, 0.66][c] + strength * [0.2, 2.0, 1.0, 1.0, 0.2, 1.0, 0.5][c];
         let (probs, labels) = predictions(&mut rng, data, skill);
+        predicted.push((condition, probs, labels));
+    }
+    write_predicted(folder, data, method, seed, strength, &mut rng, predicted);
+}
+
+/// Probabilities and labels under a condition.
+pub(crate) type Predicted = (Condition, Vec<Vec<f32>>, Vec<Vec<u32>>);
+
+/// Writes a run that predicted this.
+pub(crate) fn write_predicted(
+    folder: &Path,
+    data: &Data,
+    method: &str,
+    seed: u64,
+    strength: f64,
+    rng: &mut ChaCha8Rng,
+    predicted: Vec<Predicted>,
+) {
+    fs::create_dir_all(folder.join("predictions")).unwrap();
+    let metric = Score::headline(data.task);
+    let mut test = BTreeMap::new();
+    for (condition, probs, labels) in predicted {
         let mut text = String::new();
         for (i, (probs, labels)) in probs.iter().zip(&labels).enumerate() {
             let names: Vec<&str> = labels.iter().map(|&l| data.classes[l as usize].as_str()).collect();
@@ -145,7 +165,7 @@ fn write_run(folder: &Path, data: &Data, method: &str, m: usize, seed: u64) {
     record.write(folder).unwrap();
     fs::write(folder.join("config.toml"), format!("data = \"{}\"\nmethod = \"{method}\"\nseed = {seed}\n", data.name))
         .unwrap();
-    fs::write(folder.join("metrics.jsonl"), log(&mut rng, metric.name, has_kl, strength)).unwrap();
+    fs::write(folder.join("metrics.jsonl"), log(rng, metric.name, has_kl, strength)).unwrap();
 }
 
 fn predictions(rng: &mut ChaCha8Rng, data: &Data, skill: f64) -> (Vec<Vec<f32>>, Vec<Vec<u32>>) {
