@@ -26,7 +26,10 @@ mod parquet;
 mod roles;
 mod rows;
 mod table;
+mod unlabelled;
 mod unpacked;
+
+pub use unlabelled::{Unlabelled, UnlabelledSamples, unlabelled, unlabelled_record};
 
 /// A way to lay out a data set on disk: a row of [`LAYOUTS`].
 #[derive(Debug)]

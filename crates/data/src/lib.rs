@@ -19,7 +19,7 @@ pub use columns::Columns;
 pub use dataset::{Dataset, Problem, Sample, Split};
 pub use error::DataError;
 pub use impairment::{Impairment, ImpairmentKind};
-pub use layouts::{LAYOUTS, Layout};
+pub use layouts::{LAYOUTS, Layout, Unlabelled, UnlabelledSamples, unlabelled, unlabelled_record};
 pub use loader::{Ahead, LoadError, load};
 pub use modalities::image::{Filter, Framing};
 pub use modality::{MODALITIES, Modality, Target, Task};

@@ -84,6 +84,21 @@ impl ModelFiles {
         &self.place
     }
 
+    /// All that [`open`](Self::open) needs of a folder, as names and contents of files: settings, `tokenizer.json`, and the weights
+    /// as `model.safetensors`.
+    ///
+    /// # Errors
+    /// If one cannot be fetched or read.
+    pub fn contents(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut all: BTreeMap<String, Vec<u8>> =
+            self.settings()?.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
+        if let Some(tokenizer) = self.tokenizer()? {
+            all.insert("tokenizer.json".to_owned(), tokenizer.to_json()?.into_bytes());
+        }
+        all.insert("model.safetensors".to_owned(), self.weights()?.to_safetensors()?);
+        Ok(all)
+    }
+
     /// The path of a file, downloaded if need be; `None` if the model has no such file.
     ///
     /// # Errors

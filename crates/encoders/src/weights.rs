@@ -106,6 +106,15 @@ impl Weights {
         }
     }
 
+    /// All tensors as the content of a safetensors file.
+    ///
+    /// # Errors
+    /// Tensors of a kind that safetensors cannot hold.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+        Ok(safetensors::serialize(tensors, None).map_err(candle_core::Error::from)?)
+    }
+
     /// What errors call these weights: a path, or a repository.
     pub fn place(&self) -> &str {
         &self.place

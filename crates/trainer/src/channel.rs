@@ -3,7 +3,7 @@
 mod frozen;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,9 @@ pub(crate) use frozen::{Loaded, readable_row};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
     place: String,
+    /// The folder with the files inside that of an exported model; empty where `place` counts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    inside: String,
     image_size: usize,
     max_tokens: usize,
 }
@@ -86,6 +89,24 @@ enum Mode {
 }
 
 impl ChannelSpec {
+    /// Finds what an exported model brings along in its folder.
+    ///
+    /// # Errors
+    /// A place outside of it.
+    pub(crate) fn within(&mut self, folder: &Path) -> Result<()> {
+        let Some(origin) = self.origin.as_mut().filter(|origin| !origin.inside.is_empty()) else { return Ok(()) };
+        let inside = Path::new(&origin.inside);
+        if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
+            bail!("the encoder of {} is not inside the model's folder: `{}`", self.modality, origin.inside);
+        }
+        let place = folder.join(inside);
+        if !place.is_dir() {
+            bail!("{} is missing: copy the whole folder of the model", place.display());
+        }
+        origin.place = place.to_str().context("the path of the model's folder is not UTF-8")?.to_owned();
+        Ok(())
+    }
+
     /// Whether the numbers that a file holds can be used.
     pub(crate) fn is_sound(&self) -> bool {
         match &self.mode {
@@ -131,6 +152,7 @@ impl Channel {
         let sources = || data.sources(modality, Split::Train);
         let origin = Origin {
             place: config.weights.get(modality.name).cloned().unwrap_or_default(),
+            inside: String::new(),
             image_size: config.image_size,
             max_tokens: config.max_tokens,
         };
@@ -183,6 +205,35 @@ impl Channel {
     /// What a `model.json` keeps.
     pub(crate) fn spec(&self) -> &ChannelSpec {
         &self.spec
+    }
+
+    /// The same for a model that stands by itself, the files that it then needs in `folder` of the model's folder among them, and what
+    /// its preprocessing learnt as files of their own.
+    ///
+    /// # Errors
+    /// Pretrained weights that are gone, or others than those that were trained with.
+    pub(crate) fn enclosed(&self, folder: &str) -> Result<(ChannelSpec, BTreeMap<String, Vec<u8>>)> {
+        let mut spec = self.spec.clone();
+        let mut files = BTreeMap::new();
+        if !spec.fitted.is_empty() {
+            let fitted: serde_json::Value = serde_json::from_str(&spec.fitted).unwrap_or_default();
+            let name = if fitted.get("model").is_some() { "tokenizer.json" } else { "fitted.json" };
+            files.insert(name.to_owned(), spec.fitted.clone().into_bytes());
+        }
+        if let Some(origin) = &mut spec.origin {
+            match &spec.mode {
+                Mode::Frozen { .. } => {
+                    self.loaded()?;
+                    files.extend(origin.files(self.entry)?.contents()?);
+                    folder.clone_into(&mut origin.inside);
+                }
+                Mode::Trained { settings, .. } => {
+                    files.extend(settings.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())));
+                }
+            }
+            origin.place.clear();
+        }
+        Ok((spec, files))
     }
 
     /// The modality.
@@ -240,22 +291,6 @@ impl Channel {
     /// Lets a frozen encoder go: its features are cached. It is loaded again where others are asked for.
     pub(crate) fn release(&self) {
         *frozen::lock(&self.loaded) = None;
-    }
-
-    /// What the model reads of one part from outside any data set; `None`: the modality is missing.
-    pub(crate) fn features_of(&self, source: Option<&Source>) -> Result<Vec<f32>> {
-        let Mode::Frozen { missing, standardizer, .. } = &self.spec.mode else { bail!("the encoder is trained") };
-        let Some(source) = source else { return Ok(missing.clone()) };
-        let loaded = self.loaded()?;
-        let item = loaded.reader().item(source, "input", &View::default())?;
-        let mut row = loaded.rows(&[item])?;
-        if row.len() != missing.len() {
-            bail!("`{}` gives {} features where the model reads {}", self.entry.name, row.len(), missing.len());
-        }
-        if let Some(standardizer) = standardizer {
-            standardizer.apply(&mut row);
-        }
-        Ok(row)
     }
 }
 

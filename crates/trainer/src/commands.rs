@@ -4,6 +4,7 @@ mod check;
 mod compare;
 mod diagnose;
 mod evaluate;
+mod export;
 mod features;
 mod import;
 mod lists;
@@ -46,6 +47,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Classify images with text, one JSON line each.
     Predict(predict::Predict),
+    /// Write a trained model as one folder that needs nothing else, with a model card.
+    Export(export::Export),
     /// Say which modality dominates a run, by how much, since when, and what to do about it.
     Diagnose(diagnose::Diagnose),
     /// Compute the frozen features of a data set ahead of training.
@@ -80,6 +83,7 @@ impl Program {
             Command::Compare(c) => c.run(),
             Command::Evaluate(c) => c.run(),
             Command::Predict(c) => c.run(),
+            Command::Export(c) => c.run(),
             Command::Diagnose(c) => c.run(),
             Command::Features(c) => c.run(),
             Command::Report(c) => c.run(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use balgrad::{Alone, Communicator, Entry, Prediction};
 use balgrad_data::{Sample, Task};
-use balgrad_encoders::{Input, Reader, TwoTower};
+use balgrad_encoders::{Input, Reader, TwoTower, Views};
 use candle_core::{DType, Device, Tensor};
 
 use crate::metrics::{Metrics, Score, Scored, Truth, argmax, compute};
@@ -158,13 +158,29 @@ impl Evaluator<'_> {
         let fraction = picks.len() as f64 / data.len() as f64;
         let loss =
             |z: &Tensor| -> Result<f64> { Ok(fraction * truth.nll(z)?.to_dtype(DType::F64)?.to_scalar::<f64>()?) };
-        let outputs = self.model.forward(inputs)?;
-        let slices =
-            if self.trains_heads { Some(outputs.own.clone()) } else { self.model.slices(&outputs.embeddings)? };
+        let (outputs, slices) = self.views(inputs)?;
         let view = |m: usize| slices.as_ref().map(|s| Ok((loss(&s[m])?, self.rows(&s[m])?))).transpose();
-        let modalities = self.model.modalities();
-        let views = (0..modalities).map(view).collect::<Result<_>>()?;
-        let rows = match self.prediction {
+        let views = (0..self.model.modalities()).map(view).collect::<Result<_>>()?;
+        Ok(Part { loss: loss(&outputs.fused)?, rows: self.predicted(&outputs)?, views })
+    }
+
+    /// What the model returns for a batch, and each modality's own view of it: its head, or its slice of the fused head.
+    ///
+    /// # Errors
+    /// When shapes disagree or the device fails.
+    pub(crate) fn views(&self, inputs: &[Input]) -> Result<(Views, Option<Vec<Tensor>>)> {
+        let outputs = self.model.forward(inputs)?;
+        let views =
+            if self.trains_heads { Some(outputs.own.clone()) } else { self.model.slices(&outputs.embeddings)? };
+        Ok((outputs, views))
+    }
+
+    /// The model's prediction for a batch, as its method predicts.
+    ///
+    /// # Errors
+    /// As for [`views`](Self::views).
+    pub(crate) fn predicted(&self, outputs: &Views) -> Result<Rows> {
+        Ok(match self.prediction {
             Prediction::Fused => self.rows(&outputs.fused)?,
             Prediction::Own(m) => self.rows(outputs.own.get(m).context("there is no such modality")?)?,
             Prediction::Average => average(&outputs.own.iter().map(|z| self.rows(z)).collect::<Result<Vec<_>>>()?),
@@ -179,11 +195,10 @@ impl Evaluator<'_> {
             }
             Prediction::Confident => {
                 let alone = |m| self.rows(&self.model.alone(&outputs.embeddings, m)?);
-                self.confident(&(0..modalities).map(alone).collect::<Result<Vec<_>>>()?)?
+                self.confident(&(0..self.model.modalities()).map(alone).collect::<Result<Vec<_>>>()?)?
             }
             other => bail!("this program cannot predict by {other:?}"),
-        };
-        Ok(Part { loss: loss(&outputs.fused)?, rows, views })
+        })
     }
 
     /// Views averaged sample by sample with weights `∝ exp(−H)`, `H` a view's entropy in nats (multi-label: the mean

@@ -6,6 +6,7 @@ mod output;
 
 pub mod arms;
 mod by_name;
+mod calibration;
 mod channel;
 pub mod checkpoint;
 mod commands;
@@ -13,6 +14,7 @@ pub mod config;
 mod environment;
 mod evaluator;
 mod events;
+mod export;
 mod interrupt;
 pub mod metrics;
 mod model;
@@ -34,7 +36,8 @@ mod training;
 
 use std::fmt;
 
-pub use model::{Answer, Model};
+pub use export::export;
+pub use model::{Answer, Model, OwnView, Parts};
 pub use program::main;
 pub use registry::Registry;
 pub use targets::{Batch, Scaling, TARGETS, TargetEntry};

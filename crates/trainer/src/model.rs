@@ -1,24 +1,28 @@
 //! A trained model at work: from Rust, and for `predict`.
 
+mod reply;
+
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use balgrad_data::{Dataset, Sample, Source, Split, Target, Task};
-use balgrad_encoders::{Parameters, TwoTower};
+use anyhow::{Context, Result, bail};
+use balgrad_data::{Source, Task};
+use balgrad_encoders::{Item, Parameters, Reader, TwoTower};
 use candle_core::Device;
+use rayon::prelude::*;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 
+use crate::calibration;
 use crate::channel::Channel;
 use crate::config::{self, Words};
 use crate::environment::device;
-use crate::evaluator::Evaluator;
-use crate::metrics::{argmax, decide};
+use crate::evaluator::{Evaluator, Rows, readers};
+use crate::metrics::decide;
 use crate::model_spec::{ModelSpec, build};
 use crate::registry::registry;
-use crate::session::single;
-use crate::split_data::SplitData;
+
+/// Samples in one forward pass.
+const BATCH: usize = 64;
 
 /// A trained model with its preprocessing.
 pub struct Model {
@@ -28,21 +32,53 @@ pub struct Model {
     device: Device,
 }
 
+/// What there is of one sample, by the names of its modalities; what is not there is missing.
+pub type Parts = BTreeMap<String, Source>;
+
 /// What a model predicts for one sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Answer {
     /// The likeliest class, or every class whose probability reaches one half; empty when the model abstains, and of a regression.
     pub labels: Vec<String>,
-    /// One probability per class, in the model's order; of a regression, its numbers.
+    /// One probability per class, in the model's order, as the model gives them; of a regression, its numbers.
     pub probs: Vec<f32>,
+    /// The same probabilities after temperature scaling, by the modalities that the sample had. The order of the classes is the
+    /// same.
+    pub calibrated: Vec<f32>,
     /// Which modalities the sample had.
     pub got: Vec<&'static str>,
-    /// What each modality predicts alone, by its own head or its slice of the fused head.
-    pub views: Map<String, Value>,
-    /// The confidence: the largest probability (multi-label: the least certain decision's); 0 of a regression.
+    /// What each modality that the sample had predicts alone, by its own head or its slice of the fused head; none where the model has
+    /// neither.
+    pub views: BTreeMap<&'static str, Option<OwnView>>,
+    /// The largest calibrated probability (multi-label: that of the least certain decision); 0 of a regression.
     pub confidence: f32,
     /// Whether the confidence lies below the threshold asked for.
     pub abstained: bool,
+}
+
+/// What one modality predicts alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OwnView {
+    /// As [`Answer::labels`].
+    pub labels: Vec<String>,
+    /// As [`Answer::probs`].
+    pub probs: Vec<f32>,
+    /// As [`Answer::calibrated`].
+    pub calibrated: Vec<f32>,
+    /// As [`Answer::confidence`].
+    pub confidence: f32,
+}
+
+impl Answer {
+    /// Takes the labels back where the confidence lies below a threshold.
+    pub fn abstain_below(&mut self, threshold: f32) {
+        if self.confidence < threshold {
+            self.abstained = true;
+            self.labels.clear();
+        }
+    }
 }
 
 impl Model {
@@ -76,6 +112,11 @@ impl Model {
         &self.spec.classes
     }
 
+    /// What the model was trained for.
+    pub fn task(&self) -> Task {
+        self.spec.task
+    }
+
     /// Names of the modalities that the model reads.
     pub fn modalities(&self) -> Vec<&'static str> {
         self.channels.iter().map(|channel| channel.modality().name).collect()
@@ -86,10 +127,9 @@ impl Model {
     /// # Errors
     /// Bytes that are no image.
     pub fn predict(&self, image: Option<&[u8]>, text: Option<&str>) -> Result<Answer> {
-        let text = text.filter(|text| !text.trim().is_empty());
         let image = image.map(|bytes| ("image", Source::Bytes(bytes.into())));
-        let parts = image.into_iter().chain(text.map(|text| ("text", Source::Text(text.to_owned()))));
-        self.predict_parts(parts)
+        let text = text.map(|text| ("text", Source::Text(text.to_owned())));
+        self.predict_parts(image.into_iter().chain(text))
     }
 
     /// Predicts for whatever there is of each modality, by its name; the others are missing.
@@ -97,67 +137,94 @@ impl Model {
     /// # Errors
     /// A modality that the model does not read, or a part that cannot be decoded.
     pub fn predict_parts(&self, parts: impl IntoIterator<Item = (impl AsRef<str>, Source)>) -> Result<Answer> {
+        let parts: Parts = parts.into_iter().map(|(name, source)| (name.as_ref().to_owned(), source)).collect();
+        self.predict_all(&[parts])?.pop().context("one sample has one prediction")?
+    }
+
+    /// Predicts for many samples, in order. A sample that cannot be read has an error of its own; the others are predicted.
+    ///
+    /// Probabilities are those of [`predict`](Self::predict) to rounding. A text of nothing but white space is missing.
+    ///
+    /// # Errors
+    /// Where no sample can be predicted: weights of a frozen encoder that are gone, or a device that fails.
+    pub fn predict_all(&self, samples: &[Parts]) -> Result<Vec<Result<Answer>>> {
+        let mut answers = Vec::with_capacity(samples.len());
+        for some in samples.chunks(BATCH) {
+            let read: Vec<Result<Vec<Item>>> = some.par_iter().map(|parts| self.read(parts)).collect();
+            let good: Vec<&Vec<Item>> = read.iter().filter_map(|items| items.as_ref().ok()).collect();
+            let mut predicted = self.answers(&good)?.into_iter();
+            for items in read {
+                answers.push(items.and_then(|_| predicted.next().context("one sample has one prediction")?));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What the model reads of each modality.
+    fn read(&self, parts: &Parts) -> Result<Vec<Item>> {
         let names = self.modalities();
-        let mut sources: Vec<Option<Source>> = vec![None; names.len()];
-        for (name, source) in parts {
-            let name = name.as_ref();
-            let m = names.iter().position(|known| *known == name);
-            let m = m.with_context(|| format!("the model reads no {name}; it reads {}", names.join(", ")))?;
-            sources[m] = Some(source);
+        if let Some(name) = parts.keys().find(|name| !names.contains(&name.as_str())) {
+            bail!("the model reads no {name}; it reads {}", names.join(", "));
         }
-        let got = names.iter().zip(&sources).filter(|(_, source)| source.is_some()).map(|(name, _)| *name).collect();
-        let evaluator = self.evaluator()?;
-        let predictions = evaluator.predict(&self.one(sources)?)?;
-        let probs = predictions.rows.into_iter().next().context("one sample has one prediction")?;
-        let views = names.iter().zip(predictions.views).map(|(name, view)| {
-            let view = view.and_then(|v| v.into_iter().next());
-            ((*name).to_owned(), view.map_or(Value::Null, |v| self.named(&v)))
-        });
-        let (labels, confidence) = self.decide(&probs);
-        Ok(Answer { labels, got, views: views.collect(), confidence, abstained: false, probs })
-    }
-
-    /// A data set of one sample.
-    fn one(&self, parts: Vec<Option<Source>>) -> Result<SplitData> {
-        let feeds = self.channels.iter().zip(&parts).map(|(channel, part)| single(channel, part.as_ref()));
-        let feeds = feeds.collect::<Result<Vec<_>>>()?;
-        let target = match self.spec.task {
-            Task::MultiClass | Task::Binary => Target::Class(0),
-            Task::MultiLabel => Target::Labels(Vec::new()),
-            Task::Regression => Target::Value(vec![0.0; self.spec.classes.len()]),
+        let item = |(channel, live): (&Channel, &dyn Reader)| match parts.get(channel.modality().name) {
+            Some(source) if source.text().is_none_or(|text| !text.trim().is_empty()) => channel.item(source, live),
+            _ => Ok(Item::Missing),
         };
-        let sample = Sample { id: "input".to_owned(), parts, target, split: Split::Test, group: None };
-        let modalities = self.channels.iter().map(Channel::modality).collect();
-        let dataset = Dataset { task: self.spec.task, ..Dataset::of(sample, modalities) };
-        Ok(SplitData::new(Arc::new(dataset), vec![0], [0].into(), feeds, 0))
+        self.channels.iter().zip(readers(&self.model)).map(item).collect()
     }
 
-    fn evaluator(&self) -> Result<Evaluator<'_>> {
-        let modalities: Vec<&str> = self.channels.iter().map(|channel| channel.modality().name).collect();
-        let method = registry().method_on(&self.spec.method, &modalities)?;
-        Evaluator::new(&self.model, &self.spec, &method, &self.device)
+    /// Predicts for samples that were read.
+    fn answers(&self, samples: &[&Vec<Item>]) -> Result<Vec<Result<Answer>>> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input = |(m, (channel, live)): (usize, (&Channel, &dyn Reader))| {
+            let items: Vec<Item> = samples.iter().map(|items| items[m].clone()).collect();
+            channel.input(&items, live, &self.device)
+        };
+        let inputs = self.channels.iter().zip(readers(&self.model)).enumerate().map(input);
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let names = self.modalities();
+        let method = registry().method_on(&self.spec.method, &names)?;
+        let evaluator = Evaluator::new(&self.model, &self.spec, &method, &self.device)?;
+        let (outputs, views) = evaluator.views(&inputs)?;
+        let rows = evaluator.predicted(&outputs)?;
+        let views = views.map(|views| views.iter().map(|z| evaluator.rows(z)).collect::<Result<Vec<Rows>>>());
+        let (views, calibration) = (views.transpose()?, &self.spec.calibration);
+        let answer = |(i, probs): (usize, Vec<f32>)| {
+            if !probs.iter().all(|p| p.is_finite()) {
+                bail!("the model's output is not finite: this sample is too far from what it was trained on");
+            }
+            let has = |m: &usize| samples[i][*m] != Item::Missing;
+            let set = (0..names.len()).filter(has).map(|m| 1usize << m).sum();
+            let all = self.view(probs, calibration.of(set, &names));
+            let view = |m: usize| {
+                let rows = views.as_ref().filter(|_| has(&m))?;
+                Some(self.view(rows[m][i].clone(), calibration.view(names[m])))
+            };
+            Ok(Answer {
+                labels: all.labels,
+                probs: all.probs,
+                calibrated: all.calibrated,
+                got: (0..names.len()).filter(has).map(|m| names[m]).collect(),
+                views: names.iter().enumerate().map(|(m, name)| (*name, view(m))).collect(),
+                confidence: all.confidence,
+                abstained: false,
+            })
+        };
+        Ok(rows.into_iter().enumerate().map(answer).collect())
     }
 
-    fn decide(&self, probs: &[f32]) -> (Vec<String>, f32) {
-        let name = |c: &u32| self.spec.classes.get(*c as usize).cloned();
-        match self.spec.task {
+    /// What some probabilities say at a temperature.
+    fn view(&self, probs: Vec<f32>, temperature: f64) -> OwnView {
+        let task = self.spec.task;
+        let calibrated = calibration::apply(task, temperature, &probs);
+        let (labels, confidence) = match task {
             Task::Regression => (Vec::new(), 0.0),
-            Task::MultiLabel => {
-                let labels = decide(self.spec.task, probs).iter().filter_map(name).collect();
-                (labels, probs.iter().map(|p| p.max(1.0 - p)).fold(1.0, f32::min))
-            }
-            _ => {
-                let confidence = argmax(probs).and_then(|best| probs.get(best)).copied().unwrap_or_default();
-                (decide(self.spec.task, probs).iter().filter_map(name).collect(), confidence)
-            }
-        }
-    }
-
-    fn named(&self, probs: &[f32]) -> Value {
-        if self.spec.task == Task::Regression {
-            return json!({"values": probs});
-        }
-        let (labels, confidence) = self.decide(probs);
-        json!({"labels": labels, "confidence": confidence})
+            Task::MultiLabel => (decide(task, &probs), calibrated.iter().map(|p| p.max(1.0 - p)).fold(1.0, f32::min)),
+            _ => (decide(task, &probs), calibrated.iter().copied().fold(0.0, f32::max)),
+        };
+        let labels = labels.iter().filter_map(|c| self.spec.classes.get(*c as usize).cloned()).collect();
+        OwnView { labels, probs, calibrated, confidence }
     }
 }

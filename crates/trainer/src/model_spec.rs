@@ -10,10 +10,11 @@ use balgrad_encoders::{Encoder, HeadForm, ModelConfig, Parameters, TowerConfig, 
 use serde::{Deserialize, Serialize};
 
 use crate::Usage;
+use crate::calibration::Calibration;
 use crate::channel::{Channel, ChannelSpec};
 use crate::record::sums;
 use crate::registry::registry;
-use crate::storage::write_atomic;
+use crate::storage::{create_folder, write_atomic};
 use crate::targets::{Scaling, TargetEntry, target_of};
 
 /// The version of the file's form.
@@ -43,6 +44,9 @@ pub(crate) struct ModelSpec {
     pub width: usize,
     /// The form of the embedding layers.
     pub projector: HeadForm,
+    /// Temperatures of its probabilities; of a model in training, none.
+    #[serde(default)]
+    pub calibration: Calibration,
     channels: Vec<ChannelSpec>,
 }
 
@@ -71,6 +75,7 @@ impl ModelSpec {
             method: form.method.to_owned(),
             width: form.width,
             projector: form.projector,
+            calibration: Calibration::default(),
             channels: channels.iter().map(|channel| channel.spec().clone()).collect(),
         }
     }
@@ -96,8 +101,9 @@ impl ModelSpec {
             let version = if schema < SCHEMA { "an older version: train the model again" } else { "a newer version" };
             bail!("{}: schema {schema} was written by {version}; this one reads schema {SCHEMA}", path.display());
         }
-        let spec: Self = serde_json::from_str(&text).with_context(place)?;
+        let mut spec: Self = serde_json::from_str(&text).with_context(place)?;
         spec.check().with_context(place)?;
+        spec.channels.iter_mut().try_for_each(|channel| channel.within(folder)).with_context(place)?;
         Ok(spec)
     }
 
@@ -111,6 +117,9 @@ impl ModelSpec {
         }
         if self.task == Task::Regression && !self.scaling.fits(self.classes.len()) {
             bail!("`scaling` does not hold the statistics of {} number(s)", self.classes.len());
+        }
+        if !self.calibration.is_sound() {
+            bail!("`calibration` holds a temperature that is not above 0");
         }
         match self.channels.iter().find(|channel| !channel.is_sound()) {
             Some(channel) => {
@@ -127,6 +136,31 @@ impl ModelSpec {
     pub(crate) fn save(&self, folder: &Path, parameters: &Parameters) -> Result<()> {
         write_atomic(&folder.join("model.safetensors"), &parameters.to_safetensors()?)?;
         write_atomic(&folder.join("model.json"), serde_json::to_string(self)?.as_bytes())
+    }
+
+    /// The spec of the same model standing by itself in the folder `to`, where its encoders' files are then.
+    ///
+    /// # Errors
+    /// Pretrained weights that are gone, or a folder that cannot be written.
+    pub(crate) fn enclosed(&self, to: &Path) -> Result<Self> {
+        let mut spec = self.clone();
+        for (own, channel) in spec.channels.iter_mut().zip(self.channels()?) {
+            let folder = format!("encoders/{}", own.modality);
+            let (enclosed, files) = channel.enclosed(&folder)?;
+            *own = enclosed;
+            if !files.is_empty() {
+                create_folder(&to.join(&folder))?;
+            }
+            for (name, content) in files {
+                write_atomic(&to.join(&folder).join(name), &content)?;
+            }
+        }
+        Ok(spec)
+    }
+
+    /// Name and encoder of each modality, in the order of the towers.
+    pub(crate) fn encoders(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.channels.iter().map(|channel| (channel.modality.as_str(), channel.encoder.as_str()))
     }
 
     /// How true answers are learnt from.

@@ -8,6 +8,7 @@ use clap::Parser;
 
 use crate::commands::Program;
 use crate::interrupt::{self, Interrupted, LEASH};
+use crate::output::told;
 use crate::run::Busy;
 use crate::{Registry, Usage};
 
@@ -37,7 +38,7 @@ pub fn main(registry: Registry) -> ExitCode {
         // A grid that started this process says it, and tries again.
         Err(error) if error.is::<Busy>() && std::env::var_os(LEASH).is_some() => ExitCode::from(BUSY),
         Err(error) => {
-            say!("balgrad: {error:#}");
+            say!("balgrad: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }

@@ -93,6 +93,9 @@ pub struct RunRecord {
     /// What each modality contributes.
     #[serde(default)]
     pub contribution: Option<Contribution>,
+    /// How well confidence holds what it promises, by condition; none of a regression.
+    #[serde(default)]
+    pub calibration: BTreeMap<Condition, Calibrated>,
 }
 
 /// The data of a run.
@@ -202,6 +205,17 @@ pub struct Shapley {
     pub modalities: BTreeMap<String, f64>,
     /// The worth of a model that is shown nothing.
     pub nothing: f64,
+}
+
+/// The expected calibration error on the test split before and after temperature scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Calibrated {
+    /// The temperature, of samples that lack nothing but what the condition takes; above 1, probabilities are made less certain.
+    pub temperature: f64,
+    /// Of the probabilities in the files of predictions; none where nothing is scored.
+    pub ece_before: Option<f64>,
+    /// Of calibrated probabilities, each sample's by the modalities that it has.
+    pub ece_after: Option<f64>,
 }
 
 impl RunRecord {

@@ -18,6 +18,7 @@ pub(crate) use lock::{Busy, writer};
 pub(crate) use results::{Tested, headline, missing_ratios};
 
 use crate::Usage;
+use crate::calibration::Calibration;
 use crate::config::Config;
 use crate::evaluator::Evaluator;
 use crate::ranks::any;
@@ -58,7 +59,7 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
     let first = ranks.rank() == 0;
     // A folder that does not stand yet is made when the data has turned out to be usable.
     let mut lock = if first && folder.exists() { Some(RunLock::take(folder)?) } else { None };
-    let session = Session::new(config)?;
+    let mut session = Session::new(config)?;
     watcher.data(session.dataset());
     let (train, val) = (session.training_split()?, session.split(Split::Val, None)?);
     for (split, data) in [(Split::Train, &train), (Split::Val, &val)] {
@@ -93,6 +94,8 @@ pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> R
         communicator: Arc::clone(&options.communicator),
     };
     let progress = crate::training::train(&training, watcher)?;
+    let evaluator = Evaluator { ranks: Arc::clone(&options.communicator), ..session.evaluator(config)? };
+    session.spec.calibration = Calibration::fit(&evaluator, &val, &session.modalities())?;
     if first {
         session.spec.save(folder, &session.parameters)?;
     }

@@ -16,7 +16,7 @@ use crate::model_spec::{Form, ModelSpec, build};
 use crate::readable::Readable;
 use crate::record::Condition;
 use crate::registry::registry;
-use crate::split_data::{Feed, SplitData, Table};
+use crate::split_data::{Feed, SplitData};
 use crate::targets::{Scaling, balanced_weights, target_of};
 
 /// Opens the data set that a config names; one of the hub (`hf:owner/name[@revision]`) is downloaded first.
@@ -339,12 +339,4 @@ fn workers(config: &Config) -> usize {
         0 => rayon::current_num_threads(),
         count => count,
     }
-}
-
-/// The features of one sample from outside any data set, or its live feed: what `predict` reads.
-pub(crate) fn single(channel: &Channel, source: Option<&balgrad_data::Source>) -> Result<Feed> {
-    if !channel.is_frozen() {
-        return Ok(Feed::Live(View::default()));
-    }
-    Ok(Feed::Frozen(Table::single(channel.features_of(source)?)))
 }

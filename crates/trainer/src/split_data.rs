@@ -152,6 +152,12 @@ impl SplitData {
         if let Truths::Labels(labels) = &*self.truth { labels } else { &[] }
     }
 
+    /// The modalities that a sample has and is shown with: bit `m` stands for modality `m`.
+    pub(crate) fn shown(&self, i: usize) -> usize {
+        let has = |(m, part): (usize, &Option<_>)| usize::from(part.is_some()) << m;
+        self.sample(i).parts.iter().enumerate().map(has).sum::<usize>() & !self.hidden
+    }
+
     /// Whether every modality is read from a table, so that a batch costs little.
     pub(crate) fn is_frozen(&self) -> bool {
         self.feeds.iter().all(|feed| matches!(feed, Feed::Frozen(_)))
@@ -302,13 +308,5 @@ pub(crate) fn unloaded(error: LoadError<anyhow::Error>) -> anyhow::Error {
     match error {
         LoadError::Sample(error) => error,
         LoadError::Panicked(_) => anyhow!(error),
-    }
-}
-
-impl Table {
-    /// The features of one sample, standardised already.
-    pub(crate) fn single(row: Vec<f32>) -> Self {
-        let (dim, missing) = (row.len(), row.clone());
-        Self { tables: vec![Arc::new(CachedFeatures::in_memory(row, dim))], standardizer: None, missing }
     }
 }

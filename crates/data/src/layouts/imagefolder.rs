@@ -84,8 +84,8 @@ fn class(root: &Path, file: &Path) -> Option<String> {
     parts.next().map(|_| first)
 }
 
-fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
-    let mut draft = Draft::new(folder, LAYOUT.name, options);
+/// All images with what is said of them, and how many no metadata file lists.
+pub(super) fn table(folder: &Path, draft: &mut Draft<'_>) -> Result<(Table, usize), DataError> {
     let mut table = Table { names: vec!["file_name".to_owned()], ..Table::default() };
     let mut unlisted = 0;
     for (root, split) in splits(folder).0 {
@@ -94,7 +94,7 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
         let mut listed = 0;
         for file in &metadata {
             let mut of_file = match file.extension().is_some_and(|e| e == "csv") {
-                true => delimited::read(file, &mut draft)?,
+                true => delimited::read(file, draft)?,
                 false => Table::of_json(file, &mut draft.sieve)?,
             };
             let home = file.parent().map(|f| shown(folder, f)).filter(|f| !f.is_empty());
@@ -125,6 +125,12 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             table.rows.push(Row { place, id: path, cells, split, class, base: String::new() });
         }
     }
+    Ok((table, unlisted))
+}
+
+fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
+    let mut draft = Draft::new(folder, LAYOUT.name, options);
+    let (table, unlisted) = table(folder, &mut draft)?;
     if unlisted > 0 {
         draft.notes.push(format!("{unlisted} images that no metadata file lists were passed over"));
     }

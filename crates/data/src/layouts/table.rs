@@ -99,7 +99,7 @@ pub(super) fn word(cell: &Value) -> Option<String> {
 }
 
 /// The running text of a cell: of a list all of it.
-fn prose(cell: &Value) -> Option<String> {
+pub(super) fn prose(cell: &Value) -> Option<String> {
     match cell {
         Value::Array(cells) => Some(cells.iter().filter_map(word).collect::<Vec<_>>().join(" ")),
         cell => word(cell),

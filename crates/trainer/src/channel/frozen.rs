@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use balgrad_data::{Ahead, Sample, Split, load, stable_hash};
+use balgrad_data::{Ahead, Sample, Source, Split, load, stable_hash};
 use balgrad_encoders::{
-    CacheKey, CachedFeatures, Encoder, EncoderKind, Error, FeatureCache, FeatureWriter, Item, Parameters, Reader,
-    Standardizer, View,
+    CacheKey, CachedFeatures, Encoder, EncoderKind, Error, FeatureCache, FeatureWriter, Input, Item, Parameters,
+    Reader, Standardizer, View,
 };
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use super::{Channel, Mode};
 use crate::environment::cache_folder;
@@ -99,6 +99,46 @@ impl Channel {
             bail!("{place}: other weights of `{name}` than those that were trained with");
         }
         Ok(Arc::clone(slot.insert(Arc::new(Loaded { encoder, digest }))))
+    }
+
+    /// What is read of a part from outside any data set; `live` is the reader of an encoder that is part of the model.
+    ///
+    /// # Errors
+    /// A part that cannot be decoded, or an encoder whose weights are gone.
+    pub(crate) fn item(&self, source: &Source, live: &dyn Reader) -> Result<Item> {
+        match self.is_frozen() {
+            true => Ok(self.loaded()?.reader().item(source, "input", &View::default())?),
+            false => Ok(live.item(source, "input", &View::default())?),
+        }
+    }
+
+    /// What the model reads of such items.
+    ///
+    /// # Errors
+    /// As for [`item`](Self::item), or a device that refuses the memory.
+    pub(crate) fn input(&self, items: &[Item], live: &dyn Reader, device: &Device) -> Result<Input> {
+        let Mode::Frozen { missing, standardizer, .. } = &self.spec.mode else {
+            return Ok(live.collate(items, device)?);
+        };
+        let dim = missing.len();
+        let mut values = missing.repeat(items.len());
+        let here: Vec<usize> = (0..items.len()).filter(|&i| items[i] != Item::Missing).collect();
+        for some in here.chunks(BATCH) {
+            let present: Vec<Item> = some.iter().map(|&i| items[i].clone()).collect();
+            let rows = self.loaded()?.rows(&present)?;
+            if rows.len() != dim * some.len() {
+                let (name, found) = (self.entry.name, rows.len() / some.len());
+                bail!("`{name}` gives {found} features where the model reads {dim}");
+            }
+            for (&i, row) in some.iter().zip(rows.chunks_exact(dim)) {
+                let place = &mut values[i * dim..][..dim];
+                place.copy_from_slice(row);
+                if let Some(standardizer) = standardizer {
+                    standardizer.apply(place);
+                }
+            }
+        }
+        Ok(Input::Features(Tensor::from_vec(values, (items.len(), dim), device)?))
     }
 
     /// The features of a split as the model reads them: with `variants`, so many training variants of each sample in place of the

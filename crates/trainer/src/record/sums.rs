@@ -40,6 +40,31 @@ pub(crate) fn write(folder: &Path, (coming, bytes): (&str, &[u8])) -> Result<()>
     write_atomic(&folder.join(FILE), lines.as_bytes())
 }
 
+/// Writes the checksums of all that stands in `folder` and below, and returns the names of the files, in order.
+///
+/// # Errors
+/// As for [`write`].
+pub(crate) fn write_all(folder: &Path) -> Result<Vec<String>> {
+    let (mut sums, mut left) = (BTreeMap::new(), vec![String::new()]);
+    while let Some(below) = left.pop() {
+        let place = folder.join(&below);
+        let entries = std::fs::read_dir(&place).with_context(|| place.display().to_string())?;
+        for entry in entries {
+            let entry = entry?;
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                left.push(format!("{name}/"));
+            } else if name != FILE {
+                let sum = sum_of(&entry.path()).with_context(|| entry.path().display().to_string())?;
+                sums.insert(name, sum);
+            }
+        }
+    }
+    let lines: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+    write_atomic(&folder.join(FILE), lines.as_bytes())?;
+    Ok(sums.into_keys().chain([FILE.to_owned()]).collect())
+}
+
 /// Checks a file of a run folder. A folder without checksums, such as that of an unfinished run, is taken as it is.
 ///
 /// # Errors

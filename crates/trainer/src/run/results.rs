@@ -11,6 +11,7 @@ use balgrad_data::{Dataset, ImpairmentKind, Split, Task};
 use candle_core::Device;
 use serde_json::json;
 
+use crate::calibration;
 use crate::channel::Channel;
 use crate::checkpoint::{BINS, ConflictCounts, Progress};
 use crate::config::Config;
@@ -18,8 +19,8 @@ use crate::evaluator::{Evaluator, Predictions, Rows};
 use crate::metrics::{Metrics, Score};
 use crate::ranks::check_signals;
 use crate::record::{
-    Condition, Conflict, Contribution, DatasetCard, Histogram, Impairment, MissingRatios, Noise, Pair, RunRecord,
-    SCHEMAS, Shapley, Validation, View,
+    Calibrated, Condition, Conflict, Contribution, DatasetCard, Histogram, Impairment, MissingRatios, Noise, Pair,
+    RunRecord, SCHEMAS, Shapley, Validation, View,
 };
 use crate::session::Session;
 use crate::split_data::SplitData;
@@ -48,6 +49,7 @@ pub(crate) struct Tested<'a> {
     ratios: MissingRatios,
     /// None where there is nothing to score.
     contribution: Option<Contribution>,
+    calibration: BTreeMap<Condition, Calibrated>,
     view: Option<View>,
 }
 
@@ -71,12 +73,27 @@ impl<'a> Tested<'a> {
         let mut test = BTreeMap::new();
         let mut by_condition: BTreeMap<Condition, Rows> = BTreeMap::new();
         let mut clean: Option<(SplitData, Predictions)> = None;
+        let mut calibration = BTreeMap::new();
+        let fitted = &session.spec.calibration;
+        let ece: Score = "ece".parse()?;
+        let mut calibrated =
+            |condition: &Condition, temperature: f64, before: &Rows, after: &Rows, data: &SplitData| {
+                let score = |rows: &Rows| evaluator.score(ece, rows, data);
+                let scores = Calibrated { temperature, ece_before: score(before), ece_after: score(after) };
+                if evaluator.task != Task::Regression {
+                    calibration.insert(condition.clone(), scores);
+                }
+            };
         for condition in Condition::tested(&modalities) {
             check_signals(ranks.as_ref())?;
             let data = session.split(Split::Test, session.impairment(config, &condition)?)?;
             let predictions = evaluator.predict(&data)?;
             test.insert(condition.clone(), Some(evaluator.metrics(&predictions.rows, &data)));
             write(&condition, &data, &predictions.rows)?;
+            let without = |name: &&str| condition == Condition::missing(name);
+            let set = (0..).zip(&modalities).filter(|(_, name)| !without(name)).map(|(m, _)| 1usize << m).sum();
+            let rows = fitted.rows(evaluator.task, &predictions.rows, &data, &modalities);
+            calibrated(&condition, fitted.of(set, &modalities), &predictions.rows, &rows, &data);
             by_condition.insert(condition.clone(), predictions.rows.clone());
             if condition == Condition::Full {
                 clean = Some((data, predictions));
@@ -87,6 +104,9 @@ impl<'a> Tested<'a> {
             let condition = Condition::only(name);
             if let Some(rows) = view {
                 write(&condition, &data, rows)?;
+                let temperature = fitted.view(name);
+                let after = rows.iter().map(|row| calibration::apply(evaluator.task, temperature, row)).collect();
+                calibrated(&condition, temperature, rows, &after, &data);
             }
             test.insert(condition, view.as_ref().map(|rows| evaluator.metrics(rows, &data)));
         }
@@ -96,7 +116,7 @@ impl<'a> Tested<'a> {
         let contribution = (!data.is_empty()).then(contribute).transpose()?;
         let additive = predictions.views.iter().all(Option::is_some);
         let view = evaluator.view(additive);
-        Ok(Self { session, metric, data, test, ratios, contribution, view })
+        Ok(Self { session, metric, data, test, ratios, contribution, calibration, view })
     }
 
     /// The record of the run, its time aside.
@@ -157,6 +177,7 @@ impl<'a> Tested<'a> {
             views: modalities.iter().map(|m| (Condition::only(m), self.view)).collect(),
             conflict: conflict(&modalities, &progress.conflict),
             contribution: self.contribution.clone(),
+            calibration: self.calibration.clone(),
         };
         (record.missing, record.noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
         Ok(record)

@@ -32,7 +32,12 @@ fn every_command_of_the_pages_runs() {
     let folder = tempfile::tempdir().unwrap();
     image::RgbImage::from_pixel(80, 60, image::Rgb([200, 30, 40])).save(folder.path().join("photo.jpg")).unwrap();
     let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
-    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md", "docs/cluster.md"] {
+    std::fs::create_dir(folder.path().join("photos")).unwrap();
+    std::fs::copy(folder.path().join("photo.jpg"), folder.path().join("photos/1.jpg")).unwrap();
+    std::fs::write(folder.path().join("products.csv"), "title,photo\na red apple,photos/1.jpg\n").unwrap();
+    std::fs::write(folder.path().join("samples.jsonl"), "{\"text\": \"a red apple\"}\n").unwrap();
+    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md", "docs/cluster.md", "docs/deploy.md"]
+    {
         let all = commands(page);
         assert!(all.len() >= 2, "{page} shows {} commands", all.len());
         for mut arguments in all {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod configs;
+mod deploy;
 mod docs;
 #[cfg(target_os = "linux")]
 mod grid;

@@ -276,3 +276,26 @@ fn mistakes_get_one_line_and_leave_nothing_behind() {
         assert!(!world.path("run").exists(), "{name}");
     }
 }
+
+/// An export brings frozen encoders along: the folders that they came from may be gone, and other weights are refused.
+#[test]
+fn an_export_of_frozen_encoders_stands_alone() {
+    let world = models();
+    train(&world, "run", &[]);
+    let expected = predicted(&world, "run");
+    let output = world.run(&["export", "run", "--to", "model"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    ["run", "cache", "vit", "bert"].iter().for_each(|name| std::fs::remove_dir_all(world.path(name)).unwrap());
+    assert_eq!(predicted(&world, "model"), expected);
+    for file in ["encoders/image/config.json", "encoders/text/tokenizer.json"] {
+        assert!(world.path("model").join(file).exists(), "{file}");
+    }
+    let weights = world.path("model/encoders/text/model.safetensors");
+    let other = tensors(&weights).into_iter().map(|(name, t)| (name, (t * 1.5).unwrap())).collect();
+    candle_core::safetensors::save(&other, weights).unwrap();
+    let output = world.run(&["predict", "model", "--text", "apple"]);
+    assert!(code(&output) == 1 && stderr(&output).contains("encoders/text"), "{}", stderr(&output));
+    std::fs::remove_dir_all(world.path("model/encoders/image")).unwrap();
+    let output = world.run(&["predict", "model", "--text", "apple"]);
+    assert!(code(&output) == 1 && stderr(&output).contains("copy the whole folder"), "{}", stderr(&output));
+}

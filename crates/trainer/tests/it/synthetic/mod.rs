@@ -139,6 +139,7 @@ fn write_run(folder: &Path, data: &Data, method: &str, m: usize, seed: u64) {
         views: MODALITIES.map(|m| (Condition::only(m), Some(View::Head))).into(),
         conflict: has_kl.then(|| [("image", -0.05), ("text", 0.2)].map(conflict).into()),
         contribution: None,
+        calibration: BTreeMap::new(),
     };
     (record.missing, record.noisy) = (record.pair(Impairment::Missing), record.pair(Impairment::Noisy));
     record.write(folder).unwrap();
