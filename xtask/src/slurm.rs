@@ -43,7 +43,10 @@ fn install() -> Result<()> {
     if ["slurmctld", "slurmd", "sbatch", "munged"].into_iter().all(there) {
         return Ok(());
     }
-    succeed(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(PACKAGES))
+    let apt =
+        |arguments: &[&str]| succeed(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-y", "-qq", "--no-install-recommends"][..], &PACKAGES].concat())
         .context("Slurm comes from Debian's packages, and root alone may install them")
 }
 
