@@ -20,7 +20,7 @@ mod tap;
 pub use balancer::{Balancer, StepReport};
 pub use block::{Block, BlockInfo, Granularity, Role};
 pub use clock::Clock;
-pub use communicator::{Alone, Communicator, Threads};
+pub use communicator::{Alone, Communicator, RANK_ENDED, Threads};
 pub use contribution::shapley;
 pub use epoch::{EpochSummary, Probe, SplitProbe};
 pub use evidence::Evidence;

@@ -11,6 +11,7 @@ use balgrad_data::atomic::remove_leftovers;
 
 mod lock;
 mod results;
+mod shards;
 
 use lock::RunLock;
 pub(crate) use lock::{Busy, writer};
@@ -51,6 +52,14 @@ impl Options {
 /// # Errors
 /// A folder that exists (without `resume`), unusable data, a signal, a full disk: what was written is kept.
 pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> Result<RunRecord> {
+    match shards::threads(config.training.shards, options.communicator.size())? {
+        1 => train_rank(config, options, watcher),
+        threads => shards::train(threads, config, options, watcher),
+    }
+}
+
+/// One rank's part of it.
+fn train_rank(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> Result<RunRecord> {
     let started = Instant::now();
     let (folder, ranks) = (options.folder.as_path(), options.communicator.as_ref());
     if let Some(record) = done(config, options)? {

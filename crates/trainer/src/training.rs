@@ -66,8 +66,8 @@ pub(crate) struct Training<'a> {
     pub communicator: Arc<dyn Communicator>,
 }
 
-/// Told how training goes.
-pub trait Watcher {
+/// Told how training goes, from whatever thread trains.
+pub trait Watcher: Send {
     /// Once the data is read.
     fn data(&mut self, _dataset: &Dataset) {}
     /// After each step.

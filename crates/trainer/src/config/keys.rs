@@ -278,6 +278,13 @@ pub static KEYS: &[Key] = &[
         "threads that read samples ahead; 0: as many as compute"
     ),
     key!(
+        "shards",
+        "0",
+        count(0, 1024),
+        training.shards,
+        "shards of a batch, a power of two, for the same bits from 1, 2, 4 … ranks up to it; 0: as many as there are ranks"
+    ),
+    key!(
         "augment",
         "true",
         Kind::Flag,

@@ -78,6 +78,8 @@ pub struct Training {
     pub epochs: usize,
     /// Samples per step.
     pub batch_size: usize,
+    /// Shards that a batch is cut into, each with a replica of the model; 0: as many as there are ranks.
+    pub shards: usize,
     /// Whether trainable encoders see small seeded changes.
     pub augment: bool,
     /// Probability that a training sample loses a modality.

@@ -138,6 +138,34 @@ fn ranks_that_are_not_exact_are_found() {
     [2, 4].into_iter().for_each(|size| on_threads(size, what_is_not_exact_is_found));
 }
 
+/// Sums over four ranks follow one tree, whether they are four threads of one process or two of each of two.
+#[test]
+fn shards_have_the_same_bits_on_any_number_of_processes() {
+    for (i, entry) in METHODS.iter().enumerate() {
+        let task = Task::ALL[i % 3];
+        let world = World { task, modalities: 2, small: false, fusion: FUSIONS[i % 4].name, train: 30, val: 24 };
+        let config = world.config(entry, &[("epochs", 2.0), ("batch_size", 8.0), ("lr", 0.02)]);
+        let train = |ranks: Threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            pool.install(|| run(world, &config, Arc::new(ranks)).0)
+        };
+        let (flat, nested) = std::thread::scope(|scope| {
+            let train = &train;
+            let one: Vec<_> = Threads::new(4).into_iter().map(|ranks| scope.spawn(move || train(ranks))).collect();
+            let of_two = |process| Threads::among(2, Arc::new(process));
+            let two = Threads::new(2).into_iter().flat_map(of_two);
+            let two: Vec<_> = two.map(|ranks| scope.spawn(move || train(ranks))).collect();
+            let join = |threads: Vec<std::thread::ScopedJoinHandle<'_, _>>| {
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            };
+            (join(one), join(two))
+        });
+        assert!(flat.iter().chain(&nested).all(|weights| *weights == flat[0]), "{}", entry.name);
+        // Control: one process without shards rounds otherwise, if only in the last bits.
+        assert!(entry.name != "balgrad" || run(world, &config, Arc::new(Alone)).0 != flat[0]);
+    }
+}
+
 /// One test, as MPI starts once in a process.
 #[cfg(feature = "mpi")]
 #[test]
