@@ -1,4 +1,4 @@
-//! `cargo xtask ci --only scale`: ranks over MPI train what one process trains, and end together.
+//! `cargo xtask ci --only scale`: ranks over MPI train what one process trains, with the same bits in shards, and end together.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::reproduce::succeed;
 
 mod ends;
+mod shards;
 
 /// The feature of a build with MPI.
 const FEATURE: &str = "balgrad-trainer/mpi";
@@ -30,6 +31,7 @@ pub(crate) fn check(scratch: &Path) -> Result<()> {
     let work = scratch.join("scale");
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work)?;
+    shards::check(&program, &work)?;
     ends::check(&program, &work)
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod diagnose;
+mod doctor;
 mod evaluate;
 mod export;
 mod features;
@@ -60,6 +61,8 @@ enum Command {
     Check(check::Check),
     /// Write down what was understood of a data set, as a manifest.
     Import(import::Import),
+    /// Say what this build and this machine have, and what is missing.
+    Doctor(doctor::Doctor),
     /// List the balancing methods.
     Methods(lists::Methods),
     /// List the folder layouts that can be read.
@@ -90,6 +93,7 @@ impl Program {
             Command::Report(c) => c.run(),
             Command::Check(c) => c.run(),
             Command::Import(c) => c.run(),
+            Command::Doctor(c) => c.run(),
             Command::Methods(c) => c.run(),
             Command::Layouts(c) => c.layouts(),
             Command::Encoders(c) => c.encoders(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use balgrad_distributed::Launch;
 use balgrad_encoders::HubSettings;
 use candle_core::Device;
 
@@ -29,7 +30,10 @@ pub(crate) fn hub() -> HubSettings {
 pub(crate) fn device(named: config::Device) -> Result<Device> {
     match named {
         config::Device::Cuda => {
-            Device::new_cuda(0).context("no CUDA device: build with `--features cuda`, or use `--device cpu`")
+            // Ranks of one host take a GPU each, of those that each can see.
+            let local = Launch::from_env().and_then(|launch| launch.local).unwrap_or(0);
+            let device = Device::new_cuda(local).or_else(|_| Device::new_cuda(0));
+            device.context("no CUDA device: build with `--features cuda`, or use `--device cpu`")
         }
         config::Device::Metal => {
             Device::new_metal(0).context("no Metal device: build with `--features metal`, or use `--device cpu`")

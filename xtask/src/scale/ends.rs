@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn check(program: &Path, work: &Path) -> Result<()> {
     wrong_use(program, work)?;
-    killed(program, work)
+    killed(program, work)?;
+    resumed(program, work)
 }
 
 /// A run of some ranks that takes long enough to be stopped.
@@ -44,11 +45,62 @@ fn killed(program: &Path, work: &Path) -> Result<()> {
         wait_for(&folder.join("checkpoint/state.safetensors"), &mut child)?;
         let ranks = ranks_of(&child)?;
         signal("KILL", *ranks.get(rank).context("there is no such rank")?)?;
-        let status = ended(&mut child)?;
+        let status = ended(&mut child, &ranks)?;
         ensure!(status != Some(0), "a rank was killed, and mpirun calls it a success");
-        ensure!(ranks.iter().all(|pid| !lives(*pid)), "a rank outlived another that was killed");
         eprintln!("rank {rank} killed: all ended (exit {status:?})");
     }
+    Ok(())
+}
+
+/// How often a run is stopped.
+const STOPS: u64 = 30;
+
+/// Ranks of a run that is stopped again and again, each time taken up by another number of them.
+const RANKS: [usize; 3] = [2, 4, 1];
+
+/// A run in shards that is stopped at moments of chance has the bits of one that is not: by SIGKILL of any rank, by SIGTERM to
+/// `mpirun`.
+fn resumed(program: &Path, work: &Path) -> Result<()> {
+    let cache = work.join("cache");
+    let start = |ranks: usize, folder: &Path| {
+        let mut command = long(program, ranks, folder, &cache);
+        command.args(["--set", "shards=4", "--set", "epochs=24"]);
+        command
+    };
+    let (whole, stopped) = (work.join("whole"), work.join("stopped"));
+    let output = start(4, &whole).output().context("cannot start mpirun")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let (mut chance, mut slowest, mut stops) = (clock as u64, Duration::ZERO, 0);
+    for stop in 0..STOPS {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let ranks = RANKS[stop as usize % RANKS.len()];
+        let mut child = start(ranks, &stopped).spawn().context("cannot start mpirun")?;
+        std::thread::sleep(Duration::from_millis(600 + (chance >> 33) % 2400));
+        let pids = ranks_of(&child)?;
+        if child.try_wait()?.is_some() || pids.is_empty() {
+            let status = ended(&mut child, &pids)?;
+            ensure!(status == Some(0), "a run that nobody stopped ended with {status:?}");
+            break;
+        }
+        let (name, pid) = match stop % 4 {
+            3 => ("TERM", child.id()),
+            _ => ("KILL", pids[(chance >> 20) as usize % pids.len()]),
+        };
+        // It may end by itself at this very moment.
+        let _ = signal(name, pid);
+        let began = Instant::now();
+        ended(&mut child, &pids)?;
+        slowest = slowest.max(began.elapsed());
+        stops += 1;
+    }
+    let output = start(2, &stopped).output().context("cannot start mpirun")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    super::shards::same(&whole, &stopped)?;
+    eprintln!(
+        "{stops} times stopped and taken up by other numbers of ranks: the bits of an unbroken run; all ended within {slowest:.1?}"
+    );
+    ensure!(stops >= 3, "the run was over before it was stopped three times");
     Ok(())
 }
 
@@ -69,11 +121,13 @@ pub(super) fn wait_for(path: &Path, child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// The exit code, once all has ended; an error if that takes too long.
-pub(super) fn ended(child: &mut Child) -> Result<Option<i32>> {
+/// The exit code, once `mpirun` and its ranks have ended; an error if that takes too long.
+pub(super) fn ended(child: &mut Child, ranks: &[u32]) -> Result<Option<i32>> {
     let began = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = child.try_wait()?
+            && !ranks.iter().any(|pid| lives(*pid))
+        {
             return Ok(status.code());
         }
         if began.elapsed() > PATIENCE {

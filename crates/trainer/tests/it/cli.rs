@@ -84,6 +84,34 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
+fn shards_of_one_process_do_not_depend_on_its_threads() {
+    let world = World::new();
+    for threads in ["1", "3"] {
+        let mut command = Command::cargo_bin("balgrad").unwrap();
+        command.current_dir(world.0.path()).env("BALGRAD_CACHE", world.path("cache")).env("RAYON_NUM_THREADS", threads);
+        let args = ["train", "--data", "data", "--out", threads, "--quiet", "--set", "epochs=2", "--set", "shards=2"];
+        command.args(args).assert().success();
+    }
+    assert!(world.weights("1") == world.weights("3"));
+    let odd = world.train("odd", &["--set", "shards=3"]);
+    assert_eq!(code(&odd), 2);
+    assert!(stderr(&odd).contains("no power of two: take 4"), "{}", stderr(&odd));
+}
+
+/// Two processes that know nothing of each other would write one folder.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn one_of_several_ranks_is_refused_by_a_build_without_mpi() {
+    let world = World::new();
+    let mut command = Command::cargo_bin("balgrad").unwrap();
+    command.env("OMPI_COMM_WORLD_RANK", "0").env("OMPI_COMM_WORLD_SIZE", "2").current_dir(world.0.path());
+    let output = command.args(["train", "--data", "data", "--out", "run"]).output().unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("one of 2 ranks") && stderr(&output).contains("--features mpi"));
+    assert!(!world.path("run").exists());
+}
+
+#[test]
 fn a_run_that_was_stopped_goes_on_bit_for_bit() {
     let world = World::new();
     // Killed for real; `tests/methods.rs` stops every method in every place.
