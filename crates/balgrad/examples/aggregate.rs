@@ -20,7 +20,7 @@ fn losses(point: &Tensor) -> Result<Vec<Tensor>> {
 fn main() -> Result<()> {
     let rules: [(&str, Box<dyn Aggregator>); 5] = [
         ("pcgrad", Box::new(PcGrad)),
-        ("mgda", Box::new(Mgda::default())),
+        ("mgda", Box::new(Mgda)),
         ("cagrad", Box::new(CaGrad::default())),
         ("nash-mtl", Box::new(NashMtl::default())),
         ("upgrad", Box::new(UpGrad)),

@@ -120,11 +120,23 @@ impl Balancer {
             let (name, m, n) = (&block.name, modality(block), outputs.modalities());
             return Err(Error::Msg(format!("block `{name}` belongs to modality {m}, but the outputs show {n}")));
         }
+        if let Some(leaves) = outputs.leaves.as_ref().map(Vec::len) {
+            let (m, embeddings) = (outputs.modalities(), outputs.embeddings.len());
+            if leaves != m || embeddings != m {
+                let found = format!("{leaves} leaves and {embeddings} embeddings");
+                return Err(Error::Msg(format!(
+                    "outputs cut at the embeddings have {found}, for {m} modalities: give one each"
+                )));
+            }
+        }
         let objectives = self.method.objectives(outputs, target, &self.clock())?;
         let values = objectives.losses.iter().map(Objective::value).collect::<Result<Vec<f64>>>()?;
         self.count_own(&objectives, outputs.modalities())?;
         let Objectives { losses, signals } = objectives;
         let kept = self.kept.take().filter(|_| !self.step.is_multiple_of(self.needs.refresh.max(1)));
+        if let Some(mix) = &kept {
+            self.fits(mix, values.len())?;
+        }
         // Coefficients that do not depend on gradients are known before any backward pass; where all blocks share
         // them, the mix is the gradient of one scalar.
         let early = match self.needs.gram {
@@ -240,13 +252,29 @@ impl Balancer {
     fn mix(&mut self, losses: &[f64], signals: &Signals, gram: &[Vec<f64>], modalities: usize) -> Result<Mix> {
         let clock = self.clock();
         let mix = self.method.mix(&Evidence { clock, modalities, losses, signals, blocks: &self.infos, gram })?;
-        let blocks = self.blocks.len();
-        let fits = mix.coefficients.len() == blocks && mix.step_scale.len() == blocks;
-        if !fits || mix.coefficients.iter().any(|row| row.len() != losses.len()) {
-            let k = losses.len();
-            return Err(Error::Msg(format!("the method's mix does not fit {blocks} blocks and {k} objectives")));
-        }
+        self.fits(&mix, losses.len())?;
         Ok(mix)
+    }
+
+    /// Whether a mix has a row for each block, and in it a coefficient for each of `k` objectives.
+    fn fits(&self, mix: &Mix, k: usize) -> Result<()> {
+        let blocks = self.blocks.len();
+        let (rows, scales) = (mix.coefficients.len(), mix.step_scale.len());
+        if rows != blocks || scales != blocks {
+            let found = format!("{rows} rows of coefficients and {scales} step scales");
+            return Err(Error::Msg(format!(
+                "the method's mix has {found}, for {blocks} blocks: give one of each a block"
+            )));
+        }
+        match mix.coefficients.iter().zip(&self.infos).find(|(row, _)| row.len() != k) {
+            Some((row, block)) => {
+                let (name, found) = (&block.name, row.len());
+                Err(Error::Msg(format!(
+                    "the method's mix has {found} coefficients for block `{name}`, for {k} objectives: give one each"
+                )))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Sums gradients over ranks, each given with what it is a gradient of. A rank whose rows do not reach it adds nothing.

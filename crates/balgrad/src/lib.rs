@@ -5,6 +5,7 @@ mod balancer;
 mod block;
 mod clock;
 mod communicator;
+mod cone;
 mod contribution;
 mod epoch;
 mod evidence;

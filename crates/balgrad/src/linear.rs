@@ -92,40 +92,28 @@ pub(crate) fn solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     b.iter().all(|v| v.is_finite()).then_some(b)
 }
 
-/// Where a quadratic programme looks for its minimum.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Over {
-    /// `x ≥ 0`.
-    Orthant,
-    /// `x ≥ 0` and `Σ x = 1`.
-    Simplex,
-}
-
-/// Minimises `½ xᵀGx + bᵀx` by an active set: a set of free coordinates grows by the steepest one, and shrinks where
+/// Minimises `½ xᵀGx + bᵀx` over `x ≥ 0`, `Σ x = 1` by an active set: a set of free coordinates grows by the steepest one, and shrinks where
 /// its own minimum would leave the region (Lawson & Hanson's scheme). `G` should have a diagonal near 1; a ridge of
 /// 1e-13 picks one of several minima where it is singular.
-pub(crate) fn quadratic(g: &[f64], b: &[f64], over: Over) -> Vec<f64> {
+pub(crate) fn quadratic(g: &[f64], b: &[f64]) -> Vec<f64> {
     let k = b.len();
-    let simplex = over == Over::Simplex;
     let mut x = vec![0.0; k];
     let mut free: Vec<usize> = Vec::new();
-    if simplex {
-        let cost = |i: &usize| 0.5 * g[i * k + i] + b[*i];
-        let Some(start) = (0..k).min_by(|i, j| cost(i).total_cmp(&cost(j))) else { return x };
-        x[start] = 1.0;
-        free.push(start);
-    }
+    let cost = |i: &usize| 0.5 * g[i * k + i] + b[*i];
+    let Some(start) = (0..k).min_by(|i, j| cost(i).total_cmp(&cost(j))) else { return x };
+    x[start] = 1.0;
+    free.push(start);
     let size = 1.0 + b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
     for _ in 0..ROUNDS {
         let slope: Vec<f64> = apply(g, &x).iter().zip(b).map(|(gx, b)| gx + b).collect();
-        let level = if simplex { dot(&slope, &x) } else { 0.0 };
+        let level = dot(&slope, &x);
         let bound = (0..k).filter(|i| !free.contains(i));
         let Some(j) = bound.min_by(|i, j| slope[*i].total_cmp(&slope[*j])) else { break };
         if slope[j] - level >= -1e-14 * size {
             break;
         }
         free.push(j);
-        while let Some(target) = minimum(g, b, &free, simplex) {
+        while let Some(target) = minimum(g, b, &free) {
             let leaving = |s: &(usize, f64)| s.1 <= 0.0;
             let steps = free.iter().copied().zip(target.iter().copied()).filter(leaving);
             let step = steps.map(|(i, t)| x[i] / (x[i] - t)).fold(1.0, |a: f64, s| if s < a { s } else { a });
@@ -146,10 +134,10 @@ pub(crate) fn quadratic(g: &[f64], b: &[f64], over: Over) -> Vec<f64> {
     x
 }
 
-/// The minimum with only `free` coordinates and no sign asked of them.
-fn minimum(g: &[f64], b: &[f64], free: &[usize], simplex: bool) -> Option<Vec<f64>> {
+/// The minimum with only `free` coordinates, of sum 1, and no sign asked of them.
+fn minimum(g: &[f64], b: &[f64], free: &[usize]) -> Option<Vec<f64>> {
     let (k, n) = (b.len(), free.len());
-    let size = n + usize::from(simplex);
+    let size = n + 1;
     let mut a = vec![0.0; size * size];
     let mut right = vec![1.0; size];
     for (r, i) in free.iter().enumerate() {
@@ -157,10 +145,8 @@ fn minimum(g: &[f64], b: &[f64], free: &[usize], simplex: bool) -> Option<Vec<f6
             a[r * size + c] = g[i * k + j] + if r == c { 1e-13 } else { 0.0 };
         }
         right[r] = -b[*i];
-        if simplex {
-            a[r * size + n] = 1.0;
-            a[n * size + r] = 1.0;
-        }
+        a[r * size + n] = 1.0;
+        a[n * size + r] = 1.0;
     }
     let mut x = solve(a, right)?;
     x.truncate(n);
@@ -212,18 +198,14 @@ mod tests {
             // Singular matrices too; a linear term in the range of G keeps those bounded.
             let g = random_gram(&mut rng, k, 1 + round % 5);
             let b = apply(&g, &(0..k).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<_>>());
-            for over in [Over::Orthant, Over::Simplex] {
-                let x = quadratic(&g, &b, over);
-                let slope: Vec<f64> = apply(&g, &x).iter().zip(&b).map(|(a, b)| a + b).collect();
-                let level = if over == Over::Simplex { dot(&slope, &x) } else { 0.0 };
-                assert!(x.iter().all(|v| *v >= -1e-12), "{over:?} {x:?}");
-                if over == Over::Simplex {
-                    assert!((x.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{x:?}");
-                }
-                for i in 0..k {
-                    assert!(slope[i] - level >= -1e-7, "{over:?}, k {k}: {x:?}, slope {slope:?} against {level}");
-                    assert!(x[i] * (slope[i] - level).abs() < 1e-7, "{over:?}: {x:?}, {slope:?}, {level}");
-                }
+            let x = quadratic(&g, &b);
+            let slope: Vec<f64> = apply(&g, &x).iter().zip(&b).map(|(a, b)| a + b).collect();
+            let level = dot(&slope, &x);
+            assert!(x.iter().all(|v| *v >= -1e-12), "{x:?}");
+            assert!((x.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{x:?}");
+            for i in 0..k {
+                assert!(slope[i] - level >= -1e-7, "k {k}: {x:?}, slope {slope:?} against {level}");
+                assert!(x[i] * (slope[i] - level).abs() < 1e-7, "{x:?}, {slope:?}, {level}");
             }
         }
     }

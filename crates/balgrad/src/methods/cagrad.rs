@@ -7,14 +7,16 @@
 //! The dual is solved exactly instead of by a general solver: since `‖g_w‖ = min_t ½(‖g_w‖²/t + t)`, it is a quadratic
 //! programme for each `t`, whose solution must have `‖g_w‖ = t`, and `t` is found by bisection.
 //!
-//! Deviation: the published code divides by `1 + c²` at the end in one of its variants; this is the paper's direction.
+//! Deviations. An objective without a gradient (of a norm below 10⁻¹⁰ of the root mean square) cannot be served, and does not
+//! stop the others: the worst is sought among those that have one. By the letter its `g_w` is zero, and so is `d`.
+//! The published code divides by `1 + c²` at the end in one of its variants; this is the paper's direction.
 
 use candle_core::Result;
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
 use crate::aggregate::Aggregator;
-use crate::linear::{Over, apply, dot, normalized, quadratic};
+use crate::linear::{apply, dot, normalized, quadratic};
 use crate::{Evidence, Kind, Setting};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -59,14 +61,17 @@ pub fn weights(gram: &[f64], k: usize, c: f64) -> Vec<f64> {
     let mean = vec![1.0 / k as f64; k];
     let Some((g, _)) = normalized(gram, k) else { return mean };
     let toward_mean = apply(&g, &mean);
+    let live: Vec<usize> = (0..k).filter(|i| g[i * k + i].max(0.0).sqrt() > STATIONARY).collect();
+    let n = live.len();
+    let served: Vec<f64> = (0..n * n).map(|i| g[live[i / n] * k + live[i % n]]).collect();
     let radius = c * dot(&mean, &toward_mean).max(0.0).sqrt();
     if radius <= STATIONARY {
         return mean;
     }
     let best = |t: f64| {
-        let linear: Vec<f64> = toward_mean.iter().map(|v| v * t / radius).collect();
-        let w = quadratic(&g, &linear, Over::Simplex);
-        let norm = dot(&w, &apply(&g, &w)).max(0.0).sqrt();
+        let linear: Vec<f64> = live.iter().map(|i| toward_mean[*i] * t / radius).collect();
+        let w = quadratic(&served, &linear);
+        let norm = dot(&w, &apply(&served, &w)).max(0.0).sqrt();
         (w, norm)
     };
     let (mut low, mut high) = (0.0, (k as f64).sqrt());
@@ -78,5 +83,7 @@ pub fn weights(gram: &[f64], k: usize, c: f64) -> Vec<f64> {
     if norm <= STATIONARY {
         return vec![0.0; k];
     }
-    mean.iter().zip(&w).map(|(m, w)| m + radius / norm * w).collect()
+    let mut weights = mean;
+    live.iter().zip(&w).for_each(|(i, w)| weights[*i] += radius / norm * w);
+    weights
 }

@@ -2,7 +2,10 @@
 //! Learning", NeurIPS 2017, equation 11).
 //!
 //! The vector nearest to the mean that has no negative inner product with any gradient: `Σ v_j g_j` with `v` the
-//! minimum of `vᵀGv` over `v ≥ 1/k`. No deviations.
+//! minimum of `vᵀGv` over `v ≥ 1/k`, exactly, by an active set. No deviations.
+//!
+//! The gradients' lengths do not matter to their cone and are taken out first, as UPGrad does, with the same
+//! promise: `⟨d, g_i⟩ ≥ −10⁻⁶ ‖d‖ ‖g_i‖` also where norms differ by a factor of 10¹⁰.
 
 use candle_core::Result;
 
@@ -10,7 +13,7 @@ use super::Entry;
 use super::aggregated::{Aggregated, entry};
 use crate::Evidence;
 use crate::aggregate::Aggregator;
-use crate::linear::{Over, apply, normalized, quadratic};
+use crate::cone::Units;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "dualproj",
@@ -31,14 +34,8 @@ impl Aggregator for DualProj {
     }
 }
 
-/// Weights from a Gram matrix `k × k`.
+/// Weights from a Gram matrix `k × k`; `1/k` where it is not finite.
 pub fn weights(gram: &[f64], k: usize) -> Vec<f64> {
-    project(gram, &vec![1.0 / k as f64; k])
-}
-
-/// The weights of the projection of `Σ from_j g_j` on the dual cone: `argmin vᵀGv` over `v ≥ from`.
-pub(super) fn project(gram: &[f64], from: &[f64]) -> Vec<f64> {
-    let Some((g, _)) = normalized(gram, from.len()) else { return from.to_vec() };
-    let added = quadratic(&g, &apply(&g, from), Over::Orthant);
-    from.iter().zip(added).map(|(f, a)| f + a).collect()
+    let mean = vec![1.0 / k as f64; k];
+    Units::of(gram, k).map_or(mean.clone(), |units| units.project(&mean))
 }

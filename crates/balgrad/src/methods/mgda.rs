@@ -1,79 +1,39 @@
 //! MGDA, the multiple-gradient descent algorithm (Désidéri, C. R. Math. 2012; as solved by Sener & Koltun,
 //! "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018).
 //!
-//! The vector of least norm in the convex hull of the gradients: `min_{α in the simplex} αᵀGα`, by Frank–Wolfe from
-//! equal weights, with exact line search (two gradients: the closed form, in one step). No deviations.
+//! The vector of least norm in the convex hull of the gradients: `min_{α in the simplex} αᵀGα`, exactly, by
+//! an active set: no objective loses more than rounding, `⟨d, g_i⟩ ≥ ‖d‖²`. Where some gradient is zero, it is that vector.
+//!
+//! Deviation: published code comes near the minimum by Frank–Wolfe and stops at a tolerance, where an objective may lose.
 
 use candle_core::Result;
 
 use super::Entry;
 use super::aggregated::{Aggregated, entry};
+use crate::Evidence;
 use crate::aggregate::Aggregator;
-use crate::linear::{apply, dot};
-use crate::{Evidence, Kind, Setting};
+use crate::cone::Units;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "mgda",
     about: "the shortest vector in the gradients' convex hull",
     paper: "Désidéri 2012; Sener & Koltun, NeurIPS 2018",
     when: "where no objective may lose, and slow progress is acceptable: the shortest vector is short",
-    settings: &[
-        Setting {
-            name: "tolerance",
-            default: "0.001",
-            kind: Kind::Number { min: 0.0, max: 1.0 },
-            about: "Frank–Wolfe stops at a step below this",
-        },
-        Setting {
-            name: "iterations",
-            default: "100",
-            kind: Kind::Count { min: 1, max: 100_000 },
-            about: "Frank–Wolfe's steps at most",
-        },
-    ],
-    build: |_, s| Box::new(Aggregated(Mgda { tolerance: s.number("tolerance"), iterations: s.count("iterations") })),
+    build: |_, _| Box::new(Aggregated(Mgda)),
     ..entry()
 };
 
 /// The rule as an [`Aggregator`].
-#[derive(Debug, Clone, Copy)]
-pub struct Mgda {
-    /// Step length at which Frank–Wolfe stops.
-    pub tolerance: f64,
-    /// Most steps.
-    pub iterations: usize,
-}
-
-impl Default for Mgda {
-    fn default() -> Self {
-        Self { tolerance: 1e-3, iterations: 100 }
-    }
-}
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mgda;
 
 impl Aggregator for Mgda {
     fn weights(&mut self, evidence: &Evidence<'_>) -> Result<Vec<f64>> {
-        Ok(weights(evidence.shared_gram()?, evidence.objectives(), self.tolerance, self.iterations))
+        Ok(weights(evidence.shared_gram()?, evidence.objectives()))
     }
 }
 
-/// Weights in the simplex from a Gram matrix `k × k`.
-pub fn weights(gram: &[f64], k: usize, tolerance: f64, iterations: usize) -> Vec<f64> {
-    let mut alpha = vec![1.0 / k as f64; k];
-    for _ in 0..iterations {
-        let slopes = apply(gram, &alpha);
-        let Some(t) = (0..k).min_by(|i, j| slopes[*i].total_cmp(&slopes[*j])) else { break };
-        let (a, b, c) = (slopes[t], dot(&alpha, &slopes), gram[t * k + t]);
-        let step = if c <= a {
-            1.0
-        } else if b <= a {
-            0.0
-        } else {
-            (b - a) / (b + c - 2.0 * a)
-        };
-        alpha.iter_mut().enumerate().for_each(|(i, w)| *w += step * (f64::from(u8::from(i == t)) - *w));
-        if step < tolerance {
-            break;
-        }
-    }
-    alpha
+/// Weights in the simplex from a Gram matrix `k × k`; `1/k` where it is not finite.
+pub fn weights(gram: &[f64], k: usize) -> Vec<f64> {
+    Units::of(gram, k).map_or_else(|| vec![1.0 / k as f64; k], |units| units.shortest())
 }

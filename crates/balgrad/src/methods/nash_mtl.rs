@@ -6,6 +6,11 @@
 //!
 //! Deviations. The published code solves a sequence of convex relaxations, 20 at most, and may stop short; this solves
 //! the equation itself, in every step. Objectives without a gradient have no part in the bargain and weight 0.
+//!
+//! There is no solution where some combination of the gradients with weights `≥ 0` vanishes, as of two opposed ones: what
+//! serves one hurts another, and `α` grows without end. Each gradient then gets a thousandth of its length in a direction
+//! of its own, `G + 10⁻⁶ diag G` in the place of `G`, for which there is one: `α_i ‖g_i‖ ≤ 1000`, and `d` is no longer
+//! than `√k`. Opposed gradients then nearly cancel, and the others go on.
 
 use candle_core::Result;
 
@@ -54,33 +59,47 @@ impl Aggregator for NashMtl {
     }
 }
 
-/// Past this (relative) size a weight no longer changes the direction: opposed gradients have no finite solution.
+/// `α_i ‖g_i‖` beyond this means that there is no solution.
 const LARGEST: f64 = 1e8;
 
-/// The solution of `Gα = 1/α` from a Gram matrix `k × k`.
+/// What each gradient then gets in a direction of its own, in parts of its squared length.
+const APART: f64 = 1e-6;
+
+/// The solution of `Gα = 1/α` from a Gram matrix `k × k`; where there is none, that of `(G + 10⁻⁶ diag G) α = 1/α`.
 pub fn weights(gram: &[f64], k: usize) -> Vec<f64> {
     let mut alpha = vec![0.0; k];
     let Some((scaled, mean)) = normalized(gram, k) else { return alpha };
     let live: Vec<usize> = (0..k).filter(|i| scaled[i * k + i] > 1e-30).collect();
     let n = live.len();
-    let g: Vec<f64> = (0..n * n).map(|i| scaled[live[i / n] * k + live[i % n]]).collect();
-    let mut a: Vec<f64> = (0..n).map(|i| g[i * n + i].sqrt().recip()).collect();
+    let mut g: Vec<f64> = (0..n * n).map(|i| scaled[live[i / n] * k + live[i % n]]).collect();
+    let (mut a, solved) = bargain(&g, n);
+    if !solved {
+        (0..n).for_each(|i| g[i * n + i] *= 1.0 + APART);
+        a = bargain(&g, n).0;
+    }
+    live.iter().zip(&a).for_each(|(i, a)| alpha[*i] = a / mean.sqrt());
+    alpha
+}
+
+/// Newton's steps from `1/‖g_i‖`, and whether they ended in a solution rather than beyond [`LARGEST`].
+fn bargain(g: &[f64], n: usize) -> (Vec<f64>, bool) {
+    let norms: Vec<f64> = (0..n).map(|i| g[i * n + i].sqrt()).collect();
+    let mut a: Vec<f64> = norms.iter().map(|norm| norm.recip()).collect();
     for _ in 0..500 {
-        let slope: Vec<f64> = apply(&g, &a).iter().zip(&a).map(|(g, a)| a.recip() - g).collect();
-        let mut hessian = g.clone();
+        let slope: Vec<f64> = apply(g, &a).iter().zip(&a).map(|(g, a)| a.recip() - g).collect();
+        let mut hessian = g.to_vec();
         (0..n).for_each(|i| hessian[i * n + i] += a[i].powi(-2));
-        let Some(step) = solve(hessian, slope.clone()) else { break };
+        let Some(step) = solve(hessian, slope.clone()) else { return (a, false) };
         let decrement = dot(&slope, &step).max(0.0).sqrt();
         let damping = if decrement > 0.25 { 1.0 / (1.0 + decrement) } else { 1.0 };
         let next: Vec<f64> = a.iter().zip(&step).map(|(a, s)| a + damping * s).collect();
-        if next.iter().any(|v| !(1e-300..=LARGEST).contains(v)) {
-            break;
+        if next.iter().zip(&norms).any(|(a, norm)| !(1e-300..=LARGEST).contains(&(a * norm))) {
+            return (a, false);
         }
         a = next;
         if decrement < 1e-14 {
             break;
         }
     }
-    live.iter().zip(&a).for_each(|(i, a)| alpha[*i] = a / mean.sqrt());
-    alpha
+    (a, true)
 }
