@@ -9,8 +9,8 @@
 //!
 //! There is no solution where some combination of the gradients with weights `≥ 0` vanishes, as of two opposed ones: what
 //! serves one hurts another, and `α` grows without end. Each gradient then gets a thousandth of its length in a direction
-//! of its own, `G + 10⁻⁶ diag G` in the place of `G`, for which there is one: `α_i ‖g_i‖ ≤ 1000`, and `d` is no longer
-//! than `√k`. Opposed gradients then nearly cancel, and the others go on.
+//! of its own, `G + 10⁻⁶ diag G` in the place of `G`, for which there is one: `α_i ‖g_i‖ ≤ 1000 √k`, and `d` is no
+//! longer than `√k`. Opposed gradients then nearly cancel, and the others go on.
 
 use candle_core::Result;
 

@@ -108,13 +108,18 @@ impl Pmr {
     /// Adds a batch's sums of embeddings to this epoch's, and its counts.
     fn gather(&mut self, evidence: &Evidence<'_>) -> Result<()> {
         let add = |sums: &mut Vec<f64>, batch: &[f64]| {
+            if !sums.is_empty() && sums.len() != batch.len() {
+                let (found, wanted) = (batch.len(), sums.len());
+                return Err(Error::Msg(format!("PMR's classes and widths must stay: {found} sums after {wanted}")));
+            }
             sums.resize(batch.len(), 0.0);
             sums.iter_mut().zip(batch).for_each(|(sum, v)| *sum += v);
+            Ok(())
         };
-        add(&mut self.counts, evidence.signal(COUNTS)?);
+        add(&mut self.counts, evidence.signal(COUNTS)?)?;
         self.sums.resize(evidence.modalities, Vec::new());
         for (m, sums) in self.sums.iter_mut().enumerate() {
-            add(sums, evidence.signal(&sums_of(m))?);
+            add(sums, evidence.signal(&sums_of(m))?)?;
         }
         Ok(())
     }
@@ -185,7 +190,7 @@ impl Method for Pmr {
             let first = old.len() != sums.len();
             old.resize(sums.len(), 0.0);
             for (i, (old, sum)) in old.iter_mut().zip(sums).enumerate() {
-                let count = self.counts[i / width.max(1)];
+                let count = self.counts.get(i / width.max(1)).copied().unwrap_or_default();
                 // A class that this epoch did not show keeps its place.
                 if count > 0.0 && sum.is_finite() {
                     let keep = if first { 0.0 } else { self.momentum };

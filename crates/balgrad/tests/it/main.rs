@@ -3,6 +3,7 @@
 
 mod aggregators;
 mod balancing;
+mod degenerate;
 mod docs;
 mod evidence;
 mod laws;
