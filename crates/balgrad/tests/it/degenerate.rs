@@ -160,9 +160,11 @@ fn cagrad_serves_those_that_have_a_gradient() {
         let others: Rows = case.g.iter().filter(|r| norm(r) > 0.0).cloned().collect();
         if norm(&d) > 0.0 {
             let away = norm(&d.iter().zip(&mean).map(|(a, b)| a - b).collect::<Vec<_>>());
-            assert!(away <= 0.4 * norm(&mean) * (1.0 + 1e-6), "{}: {away} of {}", case.kind, norm(&mean));
-            let worst = |d: &[f64]| others.iter().map(|r| dot(d, r)).fold(f64::INFINITY, f64::min);
             let largest = others.iter().map(|r| norm(r)).fold(0.0, f64::max);
+            // Of gradients that nearly cancel, the Gram matrix knows the mean to the root of its own rounding.
+            let radius = 0.4 * norm(&mean) * (1.0 + 1e-6) + 1e-9 * largest;
+            assert!(away <= radius, "{}: {away} of {}", case.kind, norm(&mean));
+            let worst = |d: &[f64]| others.iter().map(|r| dot(d, r)).fold(f64::INFINITY, f64::min);
             assert!(worst(&d) >= worst(&mean) - 1e-9 * largest * largest, "{}", case.kind);
         }
         if others.len() < k && k > 2 {
@@ -186,9 +188,11 @@ fn nash_is_bounded_where_no_solution_exists() {
         let live: Vec<usize> = (0..k).filter(|i| g[i * k + i] > 0.0).collect();
         let (root, d) = ((live.len() as f64).sqrt(), direction(&case.g, &alpha));
         let length = |i: usize| alpha[i] * norm(&case.g[i]);
-        let solved = live.iter().all(|i| (alpha[*i] * dot(&d, &case.g[*i]) - 1.0).abs() < 1e-3);
+        // Large weights magnify the rounding of the Gram matrix.
+        let near = 1e-6 + 1e-14 * size(&case.g, &alpha).powi(2);
+        let solved = live.iter().all(|i| (alpha[*i] * dot(&d, &case.g[*i]) - 1.0).abs() < near);
         if solved {
-            assert!(case.kind != "opposite" && (norm(&d) - root).abs() < 1e-3, "{}: {alpha:?}", case.kind);
+            assert!(case.kind != "opposite" && (norm(&d) - root).abs() < near, "{}: {alpha:?}", case.kind);
             continue;
         }
         assert!(["opposite", "rank-deficient"].contains(&case.kind.as_str()), "{}: {alpha:?}", case.kind);
