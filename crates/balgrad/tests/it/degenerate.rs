@@ -300,3 +300,20 @@ fn a_rule_gives_a_weight_for_each_objective_and_reads_what_it_asked_for() {
         assert!(rule.weights(&evidence).err().unwrap().to_string().contains("Needs::gram"));
     }
 }
+
+#[test]
+fn pmr_refuses_classes_that_change() {
+    let method = find("pmr").unwrap().with(&std::collections::BTreeMap::new()).unwrap();
+    let var = Var::from_tensor(&Tensor::new(&[[0.1f32, 0.2, 0.4], [0.3, -0.1, 0.2]], &Device::Cpu).unwrap()).unwrap();
+    let block = Block { name: "tower".into(), role: Role::Tower(0), vars: vec![var.clone()] };
+    let mut balancer = Balancer::new(method, vec![block], 0);
+    let mut step = |classes: usize| {
+        let z = var.as_tensor().narrow(1, 0, classes).unwrap();
+        let mut outputs = Outputs::new(z.clone(), vec![z.clone(), z.clone()]);
+        outputs.embeddings = vec![z.clone(), z];
+        balancer.backward(&outputs, &labels()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(step(3), Ok(()));
+    let message = step(2).unwrap_err();
+    assert!(message.contains("2 sums after 3"), "{message}");
+}
