@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -171,6 +171,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/openapi.json", get(document))
         .fallback(nothing)
         .method_not_allowed_fallback(not_allowed)
+        // Bodies are read under a limit of our own.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(&shared), count))
         .with_state(shared)
 }

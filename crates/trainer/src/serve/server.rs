@@ -63,6 +63,8 @@ pub(super) async fn run(listener: Bound, shared: Arc<Shared>) -> Result<()> {
     }
     drop(listener);
     shared.stop();
+    // A connection of which nothing was read yet would be closed unanswered.
+    sleep(GRACE / 4).await;
     let end = Instant::now() + shared.limits.wait * 2 + GRACE;
     let quiet = async {
         let mut since = Instant::now();

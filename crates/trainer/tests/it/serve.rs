@@ -146,6 +146,18 @@ fn a_server_answers_what_predict_answers_in_every_form() {
     assert_eq!(status, 200, "{answer}");
     same(&answer, &both);
 
+    // A photo of 3 MB, as cameras make them.
+    let noise = image::RgbImage::from_fn(1000, 1000, |x, y| {
+        let hash = (x * 1000 + y).wrapping_mul(2_654_435_761).to_be_bytes();
+        image::Rgb([hash[0], hash[1], hash[2]])
+    });
+    let mut photo = Vec::new();
+    noise.write_to(&mut std::io::Cursor::new(&mut photo), image::ImageFormat::Bmp).unwrap();
+    let form = [part("image").as_bytes(), &photo, b"\r\n--B--\r\n"].concat();
+    assert!(form.len() > 3_000_000);
+    let (status, answer) = server.post("multipart/form-data; boundary=B", &form);
+    assert_eq!((status, &answer["got"]), (200, &json!(["image"])), "{answer}");
+
     let (status, health) = server.get("/health");
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!((status, &health["status"], &health["classes"]), (200, &json!("ok"), &json!(["blue", "green", "red"])));
@@ -153,7 +165,7 @@ fn a_server_answers_what_predict_answers_in_every_form() {
     for line in [
         "balgrad_samples_total{modalities=\"image+text\"} 2",
         "balgrad_samples_total{modalities=\"none\"} 1",
-        "balgrad_requests_total{path=\"/predict\",status=\"200\"} 6",
+        "balgrad_requests_total{path=\"/predict\",status=\"200\"} 7",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
