@@ -12,6 +12,8 @@ mod lists;
 mod predict;
 mod progress;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod shard;
 mod train;
 
@@ -51,6 +53,9 @@ enum Command {
     Predict(predict::Predict),
     /// Write a trained model as one folder that needs nothing else, with a model card.
     Export(export::Export),
+    /// Answer over HTTP what a trained model predicts, with a page to try it.
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     /// Say which modality dominates a run, by how much, since when, and what to do about it.
     Diagnose(diagnose::Diagnose),
     /// Compute the frozen features of a data set ahead of training.
@@ -88,6 +93,8 @@ impl Program {
             Command::Evaluate(c) => c.run(),
             Command::Predict(c) => c.run(),
             Command::Export(c) => c.run(),
+            #[cfg(feature = "serve")]
+            Command::Serve(c) => c.run(),
             Command::Diagnose(c) => c.run(),
             Command::Features(c) => c.run(),
             Command::Report(c) => c.run(),

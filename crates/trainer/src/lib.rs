@@ -28,6 +28,8 @@ mod registry;
 pub mod report;
 mod retest;
 pub mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod split_data;
 pub mod statistics;

@@ -20,6 +20,8 @@ use crate::evaluator::{Evaluator, Rows, readers};
 use crate::metrics::decide;
 use crate::model_spec::{ModelSpec, build};
 use crate::registry::registry;
+#[cfg(feature = "serve")]
+pub(crate) use reply::Reply;
 
 /// Samples in one forward pass.
 const BATCH: usize = 64;
@@ -123,6 +125,12 @@ impl Model {
     /// Names of the modalities that the model reads.
     pub fn modalities(&self) -> Vec<&'static str> {
         self.channels.iter().map(|channel| channel.modality().name).collect()
+    }
+
+    /// The modalities that the model reads.
+    #[cfg(feature = "serve")]
+    pub(crate) fn reads(&self) -> Vec<&'static balgrad_data::Modality> {
+        self.channels.iter().map(Channel::modality).collect()
     }
 
     /// Predicts for an image (encoded as a file is), a text, or both; `None` is a missing modality.

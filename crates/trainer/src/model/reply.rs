@@ -22,6 +22,14 @@ pub(crate) struct Reply {
     id: Option<Value>,
 }
 
+#[cfg(feature = "serve")]
+impl Reply {
+    /// The same with what its sample is called.
+    pub(crate) fn called(self, id: Option<Value>) -> Self {
+        Self { id, ..self }
+    }
+}
+
 impl Model {
     /// An answer to print, and what its sample is called.
     pub(crate) fn reply(&self, answer: &Answer, id: Option<Value>) -> Reply {

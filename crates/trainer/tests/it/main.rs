@@ -16,6 +16,8 @@ mod own_data;
 mod paper;
 mod pretrained;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod state;
 mod statistics;
 mod streaming;
