@@ -12,10 +12,13 @@ const MARK: &str = ".tmp-";
 
 /// A file in the making. It stands under a name of its own beside its place, and goes there by [`commit`](Self::commit); dropped
 /// before, it leaves nothing. A writer that is killed leaves the temporary file, which [`remove_leftovers`] takes away.
+///
+/// A link stays, and the file that it names is replaced. A device or a pipe cannot be replaced, and is written to as it is.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    temporary: PathBuf,
+    /// None where `path` is written to as it is.
+    temporary: Option<PathBuf>,
     file: Option<BufWriter<File>>,
 }
 
@@ -25,6 +28,11 @@ impl AtomicFile {
     /// # Errors
     /// A folder that does not exist or cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            return Ok(Self { path: path.to_owned(), temporary: None, file: Some(file) });
+        }
+        let path = &followed(path);
         let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it names no file"))?;
         let random = RandomState::new().build_hasher().finish();
         let mut temporary = name.to_owned();
@@ -33,7 +41,7 @@ impl AtomicFile {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
         // Held until the file is closed, however this process ends; where there are no locks, the process's number has to do.
         let _ = file.try_lock();
-        Ok(Self { path: path.to_owned(), temporary, file: Some(BufWriter::new(file)) })
+        Ok(Self { path: path.clone(), temporary: Some(temporary), file: Some(BufWriter::new(file)) })
     }
 
     /// Puts the file in its place: the content is on the disk before the name is, and the name before this returns.
@@ -42,12 +50,11 @@ impl AtomicFile {
     /// When the disk refuses; what stood there before is untouched.
     pub fn commit(mut self) -> io::Result<()> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
-        let placed = file
-            .flush()
-            .and_then(|()| file.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.path));
+        let Some(temporary) = &self.temporary else { return file.flush() };
+        let placed =
+            file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| fs::rename(temporary, &self.path));
         if placed.is_err() {
-            let _ = fs::remove_file(&self.temporary);
+            let _ = fs::remove_file(temporary);
         }
         placed?;
         sync_folder(&self.path);
@@ -85,9 +92,17 @@ impl Seek for AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.temporary);
+        if let (Some(_), Some(temporary)) = (self.file.take(), &self.temporary) {
+            let _ = fs::remove_file(temporary);
         }
+    }
+}
+
+/// The file that a path stands for: at the end of a link, whether it exists or not.
+fn followed(path: &Path) -> PathBuf {
+    match fs::read_link(path) {
+        Ok(target) => fs::canonicalize(path).unwrap_or_else(|_| path.with_file_name(target)),
+        Err(_) => path.to_owned(),
     }
 }
 
@@ -181,6 +196,29 @@ mod tests {
         fs::write(&usual, b"").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&usual));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let [real, link, dangling] = ["real", "link", "dangling"].map(|name| folder.path().join(name));
+        fs::write(&real, b"old").unwrap();
+        symlink(&real, &link).unwrap();
+        symlink("new", &dangling).unwrap();
+        write_atomic(&link, b"new").unwrap();
+        write_atomic(&dangling, b"made").unwrap();
+        assert!(link.is_symlink() && dangling.is_symlink());
+        assert_eq!(
+            [fs::read(&real).unwrap(), fs::read(folder.path().join("new")).unwrap()],
+            [b"new".to_vec(), b"made".to_vec()]
+        );
+        let null = folder.path().join("null");
+        symlink("/dev/null", &null).unwrap();
+        write_atomic(&null, b"lost").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert_eq!(names(folder.path()), ["dangling", "link", "new", "null", "real"]);
     }
 
     #[test]
