@@ -50,7 +50,7 @@ const TRAINED: &str = "joint,balgrad,ogm-ge,umt:teacher_epochs=1,relearning:ever
 const SMALL: &[&str] = &["encoders.image=small-cnn", "encoders.text=small-bert", "epochs=2", "lr=0.002"];
 
 /// What is compared of a folder of runs: a name, and bits.
-type Bits = BTreeMap<String, String>;
+pub(crate) type Bits = BTreeMap<String, String>;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut old, mut new, mut only, mut out) = (None, None, String::new(), crate::root().join("target/bits"));
@@ -102,7 +102,7 @@ fn train(program: &str, data: &str, rows: &str, sets: &[&str], folder: &Path) ->
 }
 
 /// Hashes of the weights and predictions below a folder, and every score.
-fn bits(folder: &Path) -> Result<Bits> {
+pub(crate) fn bits(folder: &Path) -> Result<Bits> {
     let mut bits = Bits::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

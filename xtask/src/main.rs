@@ -11,6 +11,7 @@ mod reproduce;
 mod scale;
 mod slurm;
 mod tidy;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ const COMMANDS: &[Command] = &[
         run: datasets::run,
     },
     Command { name: "dist", about: dist::ABOUT, run: dist::run },
+    Command { name: "torture", about: torture::ABOUT, run: torture::run },
 ];
 
 fn main() -> ExitCode {
