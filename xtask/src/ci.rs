@@ -18,8 +18,8 @@ cargo xtask ci [--full | --only WORD]
   --full   also: 10,000 cases for every property test, the tests that need real weights (BALGRAD_TEST_WEIGHTS names
            their folder), the CUDA sources through nvcc (where one is found), the type check of the CUDA build,
            ranks over MPI (which installs OpenMPI and libclang on Debian), a grid on a Slurm that is installed for it
-           (on Debian, as root), the docs as a book (mdBook from crates.io), their reader for MLflow (from PyPI), and one
-           small pass of `reproduce`
+           (on Debian, as root), the docs as a book (mdBook from crates.io), their reader for MLflow (from PyPI),
+           the short `torture`, cargo-deny (where it is installed), and one small pass of `reproduce`
   --only   those of all checks whose name contains this, such as CUDA";
 
 /// One check: what it is called, whether `--full` alone runs it, and what it does.
@@ -44,6 +44,8 @@ const CHECKS: &[Check] = &[
     Check { name: "Slurm", full: true, run: crate::slurm::check },
     Check { name: "book", full: true, run: crate::pages::book },
     Check { name: "MLflow", full: true, run: crate::pages::mlflow },
+    Check { name: "supply chain", full: true, run: supply_chain },
+    Check { name: "torture", full: true, run: |_| cargo(&["xtask", "torture", "--short"], &[]) },
     Check { name: "reproduce", full: true, run: |_| cargo(&["xtask", "reproduce", "--quick"], &[]) },
 ];
 
@@ -95,6 +97,25 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn contains(name: &str, word: &str) -> bool {
     name.to_lowercase().contains(&word.to_lowercase())
+}
+
+/// Licences, sources and doubles of all dependencies; advisories too, where their database can be fetched.
+fn supply_chain(_: &Path) -> Result<()> {
+    let deny = |check: &[&str]| crate::cargo().arg("deny").args(["--locked", "check"]).args(check).status();
+    if !crate::cargo().args(["deny", "--version"]).output().is_ok_and(|found| found.status.success()) {
+        eprintln!("skipped: no cargo-deny (`cargo install cargo-deny --locked`)");
+        return Ok(());
+    }
+    if !deny(&["licenses", "bans", "sources"])?.success() {
+        bail!("cargo deny found something");
+    }
+    let reachable = crate::cargo().args(["deny", "fetch", "db"]).output().is_ok_and(|found| found.status.success());
+    if !reachable {
+        eprintln!("skipped: advisories, as their database cannot be fetched");
+    } else if !deny(&["advisories"])?.success() {
+        bail!("cargo deny found an advisory");
+    }
+    Ok(())
 }
 
 fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! `cargo xtask ci --only tidy`: rules of this code that no lint knows.
 
+mod unsafes;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +33,7 @@ pub(crate) fn check(_: &Path) -> Result<()> {
             problems.extend(problems_of(&name, &text));
         }
     }
+    problems.extend(unsafes::problems(&files(&crate::root().join("crates"))?)?);
     if !problems.is_empty() {
         bail!("{} problems:\n{}", problems.len(), problems.join("\n"));
     }

@@ -20,7 +20,7 @@ use world::World;
 pub(crate) const ABOUT: &str = "kills, failing disks, flipped bits, hostile files, random input; says what was lost";
 
 const USAGE: &str = "\
-cargo xtask torture [--short] [--seed N] [--minutes M] [--only PART]
+cargo xtask torture [--short] [--seed N] [--minutes M] [--only PART] [--program FILE]
 
   kills    runs, grids and feature caches are killed before, in and after a write, or at any moment; then they go on
   writes   each call that changes a file fails once: a full disk, a broken one, one that is read-only
@@ -34,7 +34,8 @@ cargo xtask torture [--short] [--seed N] [--minutes M] [--only PART]
   --short    three minutes at most, for CI
   --seed     decides what happens (default: 0)
   --minutes  how long, all parts together (default: 60)
-  --only     one part";
+  --only     one part
+  --program  another build of the program than this checkout's";
 
 /// A part: its name, its share of the time in percent, and what it does until then.
 struct Part {
@@ -55,7 +56,7 @@ const PARTS: &[Part] = &[
 const SHORT: f64 = 2.3;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut seed, mut minutes, mut only) = (0, 60.0, String::new());
+    let (mut seed, mut minutes, mut only, mut program) = (0, 60.0, String::new(), None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value\n\n{USAGE}"));
@@ -68,6 +69,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--seed" => seed = value()?.parse().context("--seed takes a whole number")?,
             "--minutes" => minutes = value()?.parse().context("--minutes takes a number")?,
             "--only" => only.clone_from(value()?),
+            "--program" => program = Some(value()?.into()),
             other => bail!("unknown argument `{other}`\n\n{USAGE}"),
         }
     }
@@ -79,8 +81,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("skipped: faults are injected on Linux alone");
         return Ok(());
     }
-    succeed(crate::cargo().args(["build", "--workspace", "--examples", "--bins"]))?;
-    let mut world = World::new(seed)?;
+    if program.is_none() {
+        succeed(crate::cargo().args(["build", "--workspace", "--examples", "--bins"]))?;
+    }
+    let mut world = World::new(seed, program)?;
     let whole: u32 = parts.iter().map(|part| part.share).sum();
     for part in parts {
         let began = Instant::now();

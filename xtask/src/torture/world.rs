@@ -70,7 +70,7 @@ impl Ended {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl World {
-    pub(super) fn new(seed: u64) -> Result<Self> {
+    pub(super) fn new(seed: u64, program: Option<PathBuf>) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let root = folder.join(format!("balgrad-torture-{}", std::process::id()));
@@ -84,7 +84,7 @@ impl World {
             bail!("the fault injector does not compile");
         }
         fixtures::data(&root.join("data"))?;
-        let program = target.join("debug/balgrad");
+        let program = program.unwrap_or_else(|| target.join("debug/balgrad"));
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995;
         Ok(Self { program, shim, root, random, until: Instant::now(), faults: Vec::new() })
     }
@@ -104,10 +104,6 @@ impl World {
         let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % n.max(1) as u64) as usize
-    }
-
-    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
     }
 
     pub(super) fn blame(&mut self, fault: String) {
@@ -148,7 +144,6 @@ impl World {
         command.stdin(Stdio::null()).stdout(fs::File::create(&out)?).stderr(fs::File::create(&error)?);
         let began = Instant::now();
         let mut child = command.spawn().context("no sh")?;
-        let patience = if how.bounded.is_some() { Duration::from_secs(20) } else { PATIENCE };
         let end = how.kill.or(how.bounded).unwrap_or(PATIENCE);
         let status = loop {
             if let Some(status) = child.try_wait()? {
