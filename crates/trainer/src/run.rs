@@ -20,6 +20,7 @@ pub(crate) use results::{Tested, headline, missing_ratios};
 use crate::Usage;
 use crate::calibration::Calibration;
 use crate::config::Config;
+use crate::environment::cache_folder;
 use crate::evaluator::Evaluator;
 use crate::ranks::any;
 use crate::record::{RecordError, RunRecord, sums};
@@ -53,10 +54,16 @@ impl Options {
 pub fn train(config: &Config, options: &Options, watcher: &mut dyn Watcher) -> Result<RunRecord> {
     let started = Instant::now();
     let (folder, ranks) = (options.folder.as_path(), options.communicator.as_ref());
+    let first = ranks.rank() == 0;
+    if first {
+        remove_leftovers(&cache_folder());
+    }
     if let Some(record) = done(config, options)? {
+        if first {
+            clear(folder);
+        }
         return Ok(record);
     }
-    let first = ranks.rank() == 0;
     // A folder that does not stand yet is made when the data has turned out to be usable.
     let mut lock = if first && folder.exists() { Some(RunLock::take(folder)?) } else { None };
     let mut session = Session::new(config)?;
@@ -187,7 +194,21 @@ fn finished(folder: &Path) -> Result<Option<RunRecord>> {
 /// A run of other settings, or a record that is damaged or of a later version.
 pub fn is_done(folder: &Path, config: &Config) -> Result<bool> {
     same_settings(folder, config)?;
-    Ok(finished(folder)?.is_some())
+    let done = finished(folder)?.is_some();
+    if done {
+        clear(folder);
+    }
+    Ok(done)
+}
+
+/// Removes what a finished run left that was killed in its last moment: its lock, and a checkpoint that is of no more use.
+fn clear(folder: &Path) {
+    let checkpoint = folder.join("checkpoint");
+    if (checkpoint.exists() || folder.join(lock::FILE).exists())
+        && let Ok(_lock) = RunLock::take(folder)
+    {
+        let _ = std::fs::remove_dir_all(checkpoint);
+    }
 }
 
 /// [`RunRecord::one_line`] of the run in `folder`.

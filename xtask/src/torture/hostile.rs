@@ -11,7 +11,7 @@ use super::world::{How, World};
 use super::{corpus, flips};
 
 /// The longest that the program may take over a file, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(world: &mut World) -> Result<String> {
     let good = crate::root().join("fuzz/corpus");

@@ -125,7 +125,11 @@ fn kill(world: &mut World, trial: &Trial) -> Result<usize> {
             }
         }
     }
-    let ended = go(world, &folder, trial, How::default())?;
+    let mut ended = go(world, &folder, trial, How::default())?;
+    if is_grid && ended.code == Some(0) && leftovers(&folder).is_some() {
+        // Runs of a grid that was killed may have been at work until after the next had begun.
+        ended = go(world, &folder, trial, How::default())?;
+    }
     let found = match ended.code {
         Some(0) => state::of(&folder.join("run")),
         _ => Err(anyhow::anyhow!("exit {:?}: {}", ended.code, ended.error.lines().next().unwrap_or_default())),

@@ -60,7 +60,9 @@ impl Ended {
         match self.code {
             _ if self.error.contains("panicked at") => Some(format!("it panicked: {first}")),
             None => Some(format!("it was aborted: {first}")),
-            Some(0..=2) if self.code == Some(0) || !first.is_empty() => None,
+            Some(0) => None,
+            // `check` prints what is wrong with data.
+            Some(1 | 2) if !first.is_empty() || !self.out.is_empty() => None,
             Some(code) => Some(format!("exit code {code}, `{first}`")),
         }
     }

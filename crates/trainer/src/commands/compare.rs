@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use crate::arms::{self, Arm};
 use crate::config::Config;
+use crate::environment::cache_folder;
 use crate::interrupt::{self, Hold, LEASH};
 use crate::{Usage, run};
 use anyhow::{Context, Result, bail};
 use balgrad::Value;
+use balgrad_data::atomic::remove_leftovers;
 use clap::Args;
 
 use super::Configured;
@@ -98,6 +100,7 @@ impl Compare {
         if let Some(job) = jobs.front() {
             job.config.tell_notes();
         }
+        remove_leftovers(&cache_folder());
         let all = jobs.len();
         let mut waiting = VecDeque::with_capacity(all);
         for job in jobs {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::metrics::Score;
-use crate::record::{Log, Measure, RecordError, RunRecord};
+use crate::record::{Log, Measure, RecordError, RunRecord, sums};
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -21,6 +21,10 @@ pub struct Run {
 impl Run {
     /// Reads a run folder.
     pub(super) fn read(folder: &Path) -> Result<Self, RecordError> {
+        // What a report says of a run is what the run was.
+        if folder.join("config.toml").exists() {
+            sums::verify(folder, "config.toml")?;
+        }
         Ok(Self {
             path: folder.to_owned(),
             record: RunRecord::read(folder)?,

@@ -163,7 +163,7 @@ fn reliability(models: &[(&str, Vec<Answered>)]) -> Markup {
         let curve = |(place, a): (usize, &Answered)| {
             let class = match a.condition.modality() {
                 None => "full strong".to_owned(),
-                Some(m) => crate::report::charts::modality_class(m, place - 1),
+                Some(m) => crate::report::charts::modality_class(m, place.saturating_sub(1)),
             };
             Line { class, label: Measure::Of(a.condition.clone()).title(), points: points(a) }
         };
