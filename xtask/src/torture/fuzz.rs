@@ -61,6 +61,7 @@ pub(super) fn run(world: &mut World) -> Result<String> {
             for line in out.lines().filter_map(|line| line.strip_prefix("fault ")) {
                 world.blame(format!("{parser}: {line}"));
             }
+            anyhow::ensure!(ended.code != Some(1), "the example `fuzz`, {parser}: {}", ended.error);
             if ended.code != Some(0) {
                 let kept = crate::root().join(format!("target/torture-{parser}-{seed}"));
                 let kept_at =

@@ -52,7 +52,13 @@ pub(crate) const PARSERS: &[Parser] = &[
             let _ = tokenizer.encode(text);
         }
     }),
-    of("ngrams", |_, _, bytes| drop(std::str::from_utf8(bytes).map(|text| NGrams::from_json(text).map(drop)))),
+    Parser {
+        seeds: |_| {
+            let json = NGrams::fit(&["a red rose", "blue sea", "a red sun"]).to_json();
+            json.map(|json| ("json".to_owned(), json.into_bytes())).into_iter().collect()
+        },
+        ..of("ngrams", |_, _, bytes| drop(std::str::from_utf8(bytes).map(|text| NGrams::from_json(text).map(drop))))
+    },
     Parser {
         beside: &[("weights/bert.safetensors", "model.safetensors"), ("tokenizer/wordpiece.json", "tokenizer.json")],
         ..of("bert", |folder, _, bytes| model_of("bert", folder, "config.json", bytes))
