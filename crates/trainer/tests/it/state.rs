@@ -40,6 +40,7 @@ fn a_damaged_file_of_a_finished_run_is_refused_by_name() {
         ("model.safetensors", &["evaluate", "run"]),
         ("model.json", &["evaluate", "run"]),
         ("config.toml", &["evaluate", "run"]),
+        ("config.toml", &["report", "run", "--out", "report.html"]),
     ] {
         let good = std::fs::read(run.join(name)).unwrap();
         flip(&run.join(name));
@@ -64,6 +65,24 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let (lines, records) = lines_and_records(&world.path("part"));
     assert_eq!((lines, records), lines_and_records(&world.path("whole")));
     assert_eq!(lines, records);
+}
+
+#[test]
+fn what_a_run_left_that_was_killed_in_its_last_moment_goes_at_the_next_start() {
+    let world = World::new();
+    assert_eq!(code(&world.train("run", &[])), 0);
+    let weights = world.weights("run");
+    let half = format!("cache/features/a.features.tmp-{}-4194999-0123456789abcdef", balgrad_data::atomic::host());
+    std::fs::create_dir_all(world.path("run/checkpoint")).unwrap();
+    for left in ["run/.lock", "run/checkpoint/state.safetensors", &half] {
+        std::fs::write(world.path(left), b"x").unwrap();
+    }
+    let output = world.train("run", &["--resume"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for left in ["run/.lock", "run/checkpoint", &half] {
+        assert!(!world.path(left).exists(), "{left}");
+    }
+    assert_eq!(world.weights("run"), weights);
 }
 
 #[test]
