@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use balgrad::{Entry, Settings, Value};
+use balgrad_data::open_regular;
 use serde_json::{Map, Value as Json};
 
 use crate::Usage;
@@ -97,7 +98,9 @@ impl Config {
         let mut given = BTreeMap::new();
         for path in files {
             let path = path.as_ref();
-            let text = std::fs::read_to_string(path)
+            // A pipe would be waited for without end.
+            let text = open_regular(path)
+                .and_then(std::io::read_to_string)
                 .map_err(|e| Usage(format!("cannot read the config {}: {e}", path.display())))?;
             let table: toml::Table = text.parse().map_err(|e| Usage(format!("{}: {e}", path.display())))?;
             flatten("", &table, &mut given).map_err(|e| Usage(format!("{}: {e}", path.display())))?;

@@ -24,6 +24,9 @@ use crate::registry::registry;
 /// Samples in one forward pass.
 const BATCH: usize = 64;
 
+/// The longest text, in bytes, as in data sets.
+const LONGEST: usize = 1 << 20;
+
 /// A trained model with its preprocessing.
 pub struct Model {
     spec: ModelSpec,
@@ -165,6 +168,11 @@ impl Model {
         let names = self.modalities();
         if let Some(name) = parts.keys().find(|name| !names.contains(&name.as_str())) {
             bail!("the model reads no {name}; it reads {}", names.join(", "));
+        }
+        let long = |(_, source): &(&String, &Source)| source.text().is_some_and(|text| text.len() > LONGEST);
+        if let Some((name, source)) = parts.iter().find(long) {
+            let length = source.text().map_or(0, str::len);
+            bail!("a {name} of {} KiB; {} at most", length >> 10, LONGEST >> 10);
         }
         let item = |(channel, live): (&Channel, &dyn Reader)| match parts.get(channel.modality().name) {
             Some(source) if source.text().is_none_or(|text| !text.trim().is_empty()) => channel.item(source, live),

@@ -85,6 +85,22 @@ fn what_a_run_left_that_was_killed_in_its_last_moment_goes_at_the_next_start() {
     assert_eq!(world.weights("run"), weights);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn settings_from_a_pipe_and_texts_without_end_are_refused() {
+    let world = World::new();
+    assert!(std::process::Command::new("mkfifo").arg(world.path("pipe.toml")).status().unwrap().success());
+    let output = world.run(&["train", "--config", "pipe.toml", "--data", "data", "--out", "run"]);
+    assert_eq!((code(&output), stderr(&output).contains("it is a pipe")), (2, true), "{}", stderr(&output));
+    assert_eq!(code(&world.train("run", &[])), 0);
+    let text = |length: usize| format!("{{\"text\":\"{}\"}}\n", "a".repeat(length));
+    std::fs::write(world.path("lines.jsonl"), text(1 << 20) + &text((1 << 20) + 1)).unwrap();
+    let output = world.run(&["predict", "run", "--jsonl", "lines.jsonl"]);
+    let says = stderr(&output).contains("lines.jsonl:2") && stderr(&output).contains("1024 KiB; 1024 at most");
+    assert_eq!((code(&output), says), (1, true), "{}", stderr(&output));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
 #[test]
 fn a_log_that_lost_lines_is_not_taken_up() {
     let world = World::new();
