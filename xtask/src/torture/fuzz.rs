@@ -50,7 +50,7 @@ pub(super) fn run(world: &mut World) -> Result<String> {
             let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
             let seed = world.below(usize::MAX).to_string();
             let (left, place) = (format!("{left:.2}"), folder.display().to_string());
-            let patience = Some(Duration::from_secs_f64(seconds + 30.0));
+            let patience = Some(Duration::from_secs_f64(seconds + 120.0));
             let how = How { bounded: patience, ..How::default() };
             let ended = world.start(&program, &folder, &[parser, &corpus, &place, &left, &seed], how)?;
             let out = String::from_utf8_lossy(&ended.out).into_owned();
