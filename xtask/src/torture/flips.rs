@@ -97,7 +97,9 @@ fn scenes(world: &World) -> Result<Vec<Scene>> {
             ensure!(at > 0, "no run could be stopped with two checkpoints");
         }
         let files = state::files(&folder)?.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let kept = |file: &&String| file.starts_with("run/") && !file.contains(".lock") && !file.contains(".tmp-");
+        // An event file is not read back: TensorBoard checks its records.
+        let others = [".lock", ".tmp-", "tfevents"];
+        let kept = |file: &&String| file.starts_with("run/") && !others.iter().any(|other| file.contains(other));
         scenes.push(scene(world, "a stopped run", folder, files.iter().filter(kept), vec![resume])?);
     }
     Ok(scenes)
