@@ -13,6 +13,9 @@ use balgrad_trainer::record::{Log, RunRecord};
 use balgrad_trainer::{Model, checkpoint, config};
 use candle_core::{Device, Tensor};
 
+/// Contents of files, with their extensions.
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
+
 /// A parser of files.
 pub(crate) struct Parser {
     /// Its name, and that of its folder in the corpus.
@@ -20,7 +23,7 @@ pub(crate) struct Parser {
     /// Files of the corpus that must lie beside what it parses, with the names that they have there.
     beside: &'static [(&'static str, &'static str)],
     /// Good files that it writes itself.
-    pub(crate) seeds: fn(&Path) -> Vec<(String, Vec<u8>)>,
+    pub(crate) seeds: fn(&Path) -> Files,
     /// Parses bytes that came from a file with this extension; the folder may be written to.
     pub(crate) parse: fn(&Path, &str, &[u8]),
 }
@@ -149,7 +152,7 @@ fn model_of(name: &str, folder: &Path, file: &str, bytes: &[u8]) {
     }
 }
 
-fn checkpoints(folder: &Path) -> Vec<(String, Vec<u8>)> {
+fn checkpoints(folder: &Path) -> Files {
     let path = folder.join("good.safetensors");
     let tensor = Tensor::new(&[1f32, 2.0], &Device::Cpu);
     let tensors: HashMap<String, Tensor> = tensor.into_iter().map(|t| ("model.a".to_owned(), t)).collect();
