@@ -1,7 +1,10 @@
 //! Files that are made to hurt.
 
+/// A way to spoil a good file.
+pub(super) type Spoil = fn(&[u8]) -> Vec<u8>;
+
 /// Ways to spoil a good file, by name.
-pub(super) const SPOILED: &[(&str, fn(&[u8]) -> Vec<u8>)] = &[
+pub(super) const SPOILED: &[(&str, Spoil)] = &[
     ("empty", |_| Vec::new()),
     ("one byte", |good| good[..1.min(good.len())].to_vec()),
     ("cut after the header", |good| good[..24.min(good.len())].to_vec()),
