@@ -14,14 +14,15 @@ fn commands(page: &str) -> Vec<Vec<String>> {
     lines.map(words).collect()
 }
 
-/// Words of a line as a shell splits it, double quotes alone.
-fn words(line: &str) -> Vec<String> {
-    let (mut all, mut quoted) = (vec![String::new()], false);
+/// Words of a line as a shell splits it, with its quotes and without its escapes.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let (mut all, mut quote) = (vec![String::new()], None);
     for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => all.push(String::new()),
-            c => all.last_mut().unwrap().push(c),
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(end)) if c == end => quote = None,
+            (' ', None) => all.push(String::new()),
+            (c, _) => all.last_mut().unwrap().push(c),
         }
     }
     all.into_iter().filter(|word| !word.is_empty()).collect()

@@ -18,6 +18,8 @@ mod pretrained;
 mod report;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod start;
 mod state;
 mod statistics;
 mod streaming;
