@@ -6,7 +6,7 @@ mod configs;
 mod deploy;
 mod docs;
 #[cfg(target_os = "linux")]
-mod grid;
+mod grids;
 mod hub;
 mod metrics;
 mod own;

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use saphyr_parser::{Event, Parser};
+use serde_json::Value;
+
 use crate::world::{World, code, stderr};
 
 /// A grid of four runs of a second or less each.
@@ -35,6 +38,47 @@ impl World {
 
     fn run_folders(&self) -> [PathBuf; 4] {
         RUNS.map(|run| self.path("grid").join(run))
+    }
+
+    /// Every file of every run by its path: results and log without the time and memory taken, and neither checksums nor the event file, which
+    /// depend on the time.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![self.path("grid")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name == "results.json" {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let taken = ["wall_seconds", "peak_rss_bytes", "steps_per_second"];
+                    let kept: String =
+                        text.lines().filter(|line| !taken.iter().any(|key| line.contains(key))).collect();
+                    all.insert(path, kept.into_bytes());
+                } else if name == "metrics.jsonl" {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+                    all.insert(path, serde_json::to_vec(&lines).unwrap());
+                } else if name != "SHA256SUMS" && !name.starts_with("events.") {
+                    let bytes = std::fs::read(&path).unwrap();
+                    all.insert(path, bytes);
+                }
+            }
+        }
+        all.into_iter().map(|(path, bytes)| (path.strip_prefix(self.0.path()).unwrap().to_owned(), bytes)).collect()
+    }
+
+    /// The same report as of another grid, and the same files, to the bit.
+    fn assert_same(&self, (other, report): &(Self, String)) {
+        assert_eq!(self.report(), *report);
+        let (mine, others) = (self.files(), other.files());
+        assert!(mine.keys().eq(others.keys()), "{:?}", mine.keys());
+        for (path, bytes) in &mine {
+            assert!(*bytes == others[path], "{} differs", path.display());
+        }
+        self.run_folders().iter().for_each(|run| assert_whole(run));
     }
 
     /// A grid of one process, never stopped.
@@ -99,7 +143,7 @@ fn at_work(world: &World) -> (Child, Vec<u32>) {
 
 #[test]
 fn a_grid_in_parts_gives_the_report_of_a_grid_of_one_machine() {
-    let (_whole, expected) = World::unbroken(SMALL);
+    let whole = World::unbroken(SMALL);
     let parts = World::new();
     let slurm = |id: &str| {
         let variables = [("ID", id), ("MIN", "1"), ("MAX", "3"), ("COUNT", "3")];
@@ -119,8 +163,104 @@ fn a_grid_in_parts_gives_the_report_of_a_grid_of_one_machine() {
     let tasks = ["1", "2", "3"].map(|id| slurm(id).spawn().unwrap());
     let said: String = tasks.map(|task| stderr(&ended(task))).concat();
     assert_eq!(said.matches(" seed ").count(), 4, "{said}");
-    assert_eq!(parts.report(), expected);
-    parts.run_folders().iter().for_each(|run| assert_whole(run));
+    parts.assert_same(&whole);
+}
+
+/// What the program prints and does not do.
+fn printed(world: &World, more: &[&str]) -> String {
+    let output = world.compare(&[SMALL, more]).output().unwrap();
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    assert!(!world.path("grid").exists(), "{more:?} makes nothing");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_task_is_told_its_part_by_kubernetes_and_hyperqueue() {
+    let world = World::new();
+    for variable in ["JOB_COMPLETION_INDEX", "HQ_TASK_ID"] {
+        let told =
+            |task: &str| world.compare(&[&["--count", "--shard", "auto/3"]]).env(variable, task).output().unwrap();
+        let counts = ["0", "1", "2"].map(|task| String::from_utf8(told(task).stdout).unwrap());
+        assert_eq!(counts, ["2\n", "1\n", "1\n"], "{variable}");
+        assert_eq!(code(&told("3")), 2, "{variable}");
+    }
+}
+
+#[test]
+fn the_script_for_slurm_requeues_a_task_whose_time_is_over_and_no_other() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    assert!(printed(&world, &["--sbatch"]).contains("\n#SBATCH --array=0-3\n"));
+    assert!(printed(&world, &["--sbatch=99"]).contains("\n#SBATCH --array=0-3\n"), "no task without a run");
+    let script = printed(&world, &["--sbatch=3"]);
+    assert!(script.contains("\n#SBATCH --array=0-2\n") && script.contains("\n#SBATCH --requeue\n"), "{script}");
+    std::fs::write(world.path("grid.sh"), &script).unwrap();
+    assert!(Command::new("bash").args(["-n", "grid.sh"]).current_dir(world.0.path()).status().unwrap().success());
+    // In the place of Slurm's: one that ends as it is told, and one that writes down what it is asked.
+    for (name, body) in
+        [("srun", "printf '%s\\n' \"$@\" > srun.txt; exit $CODE"), ("scontrol", "echo $* >> scontrol.txt")]
+    {
+        std::fs::create_dir_all(world.path("bin")).unwrap();
+        let path = world.path("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let paths = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+    for (ends, asked) in [(0, ""), (1, ""), (143, ""), (138, "requeue 77\n")] {
+        let mut bash = Command::new("bash");
+        bash.arg(world.path("grid.sh")).env("PATH", &paths).env("CODE", ends.to_string());
+        bash.env("SLURM_JOB_ID", "77").env("SLURM_CPUS_PER_TASK", "2");
+        assert_eq!(bash.status().unwrap().code(), Some(ends));
+        assert_eq!(std::fs::read_to_string(world.path("scontrol.txt")).unwrap_or_default(), asked, "{ends}");
+    }
+    let words = std::fs::read_to_string(world.path("srun.txt")).unwrap();
+    let words: Vec<&str> = words.lines().skip_while(|word| *word != "compare").skip(1).collect();
+    assert_eq!(words, [GRID, SMALL, &["--shard", "auto"]].concat());
+}
+
+/// A YAML document, every scalar as a string.
+fn yaml(text: &str) -> Value {
+    fn node<'a>(event: Event<'a>, events: &mut impl Iterator<Item = Event<'a>>) -> Option<Value> {
+        Some(match event {
+            Event::Scalar(text, ..) => text.into_owned().into(),
+            Event::SequenceStart(..) => {
+                let mut all = Vec::new();
+                while let Some(item) = node(events.next()?, events) {
+                    all.push(item);
+                }
+                all.into()
+            }
+            Event::MappingStart(..) => {
+                let mut all = serde_json::Map::new();
+                while let Some(key) = node(events.next()?, events) {
+                    let value = node(events.next()?, events)?;
+                    assert!(all.insert(key.as_str()?.to_owned(), value).is_none(), "{key} twice");
+                }
+                all.into()
+            }
+            _ => return None,
+        })
+    }
+    let events = Parser::new_from_str(text).map(|event| event.unwrap().0);
+    let mut events = events.filter(|event| !matches!(event, Event::StreamStart | Event::DocumentStart(_)));
+    let document = node(events.next().unwrap(), &mut events).unwrap();
+    assert!(matches!((events.next(), events.next()), (Some(Event::DocumentEnd), Some(Event::StreamEnd))), "{text}");
+    document
+}
+
+#[test]
+fn the_manifest_for_kubernetes_names_as_many_pods_as_parts() {
+    let world = World::new();
+    for (flag, pods) in [("--kubernetes", "4"), ("--kubernetes=3", "3")] {
+        let job = yaml(&printed(&world, &[flag]));
+        assert_eq!((job["kind"].as_str(), job["apiVersion"].as_str()), (Some("Job"), Some("batch/v1")));
+        let spec = &job["spec"];
+        assert_eq!(spec["completionMode"], "Indexed");
+        assert_eq!((spec["completions"].as_str(), spec["parallelism"].as_str()), (Some(pods), Some(pods)));
+        let words = &spec["template"]["spec"]["containers"][0]["command"];
+        let part = format!("auto/{pods}");
+        assert_eq!(*words, serde_json::json!([&["balgrad", "compare"], GRID, SMALL, &["--shard", &part]].concat()));
+    }
 }
 
 fn ended(child: Child) -> Output {
@@ -131,7 +271,7 @@ fn ended(child: Child) -> Output {
 
 #[test]
 fn a_grid_that_is_killed_leaves_no_process_and_goes_on_where_it_was() {
-    let (_whole, expected) = World::unbroken(LONG);
+    let whole = World::unbroken(LONG);
     let world = World::new();
     let (mut grid, runs) = at_work(&world);
     grid.kill().unwrap();
@@ -141,13 +281,12 @@ fn a_grid_that_is_killed_leaves_no_process_and_goes_on_where_it_was() {
         assert!(run.join("checkpoint/state.safetensors").is_file(), "{} has saved itself", run.display());
     }
     ended(world.compare(&[LONG]).stderr(Stdio::piped()).spawn().unwrap());
-    assert_eq!(world.report(), expected);
-    world.run_folders().iter().for_each(|run| assert_whole(run));
+    world.assert_same(&whole);
 }
 
 #[test]
 fn signals_of_schedulers_save_every_run_and_end_the_grid() {
-    let (_whole, expected) = World::unbroken(LONG);
+    let whole = World::unbroken(LONG);
     // To the grid alone, as `scancel --batch` does; to all of it, as Slurm does to a step, and a terminal.
     for (name, number, group) in [("USR1", 10, false), ("USR2", 12, true), ("TERM", 15, true)] {
         let world = World::new();
@@ -159,17 +298,16 @@ fn signals_of_schedulers_save_every_run_and_end_the_grid() {
         for run in &world.run_folders()[..2] {
             assert!(run.join("checkpoint/state.safetensors").is_file(), "{name}: {} has saved itself", run.display());
         }
-        if name == "USR2" {
+        if name != "TERM" {
             ended(world.compare(&[LONG]).stderr(Stdio::piped()).spawn().unwrap());
-            assert_eq!(world.report(), expected);
-            world.run_folders().iter().for_each(|run| assert_whole(run));
+            world.assert_same(&whole);
         }
     }
 }
 
 #[test]
 fn two_grids_on_one_folder_share_it() {
-    let (_whole, expected) = World::unbroken(SMALL);
+    let whole = World::unbroken(SMALL);
     let world = World::new();
     let mut command = world.compare(&[SMALL]);
     let two = [(); 2].map(|()| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
@@ -186,8 +324,7 @@ fn two_grids_on_one_folder_share_it() {
     waiting.join().unwrap();
     assert_eq!(finished.len(), 4);
     assert!(finished.iter().all(|(run, then)| time(run) == *then));
-    assert_eq!(world.report(), expected);
-    world.run_folders().iter().for_each(|run| assert_whole(run));
+    world.assert_same(&whole);
 }
 
 #[test]
@@ -199,7 +336,7 @@ fn a_run_that_another_process_writes_is_left_to_it_and_done_when_it_is_free() {
     lock.lock().unwrap();
     std::fs::write(run.join(".lock"), "process 7 on node12").unwrap();
     let grid = world.compare(&[SMALL]).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("the others are done", || world.run_folders()[1..].iter().all(|run| run.join("SHA256SUMS").exists()));
+    wait_until("the others are done", || world.run_folders()[1..].iter().all(|run| run.join("results.json").exists()));
     assert!(!run.join("metrics.jsonl").exists());
     drop(lock);
     let said = stderr(&ended(grid));
