@@ -48,7 +48,7 @@ mod tests {
         let sample = |i: u32| Sample {
             id: format!("s{i}"),
             parts: Vec::new(),
-            target: Target::Classes(vec![i % 3]),
+            target: Target::Class(i % 3),
             split: [Split::Train, Split::Train, Split::Train, Split::Val, Split::Test][i as usize / 3 % 5],
             group: (i % 30 < 3).then(|| format!("g{}", i % 3)),
         };

@@ -37,7 +37,8 @@ fn every_command_of_the_pages_runs() {
     std::fs::copy(folder.path().join("photo.jpg"), folder.path().join("photos/1.jpg")).unwrap();
     std::fs::write(folder.path().join("products.csv"), "title,photo\na red apple,photos/1.jpg\n").unwrap();
     std::fs::write(folder.path().join("samples.jsonl"), "{\"text\": \"a red apple\"}\n").unwrap();
-    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md", "docs/deploy.md", "docs/cluster.md"] {
+    for page in ["README.md", "docs/guide.md", "docs/choose.md", "docs/report.md", "docs/deploy.md", "docs/cluster.md"]
+    {
         let all = commands(page);
         assert!(all.len() >= 2, "{page} shows {} commands", all.len());
         for mut arguments in all {

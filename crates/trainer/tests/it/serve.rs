@@ -141,7 +141,8 @@ fn a_server_answers_what_predict_answers_in_every_form() {
     assert!(answers[1]["error"].as_str().unwrap().contains("the model reads no `sound`"));
     same(&answers[2], &alone);
     let part = |name: &str| format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n");
-    let form = [part("image").as_bytes(), &image(1), b"\r\n", part("text").as_bytes(), b"grass thing\r\n--B--\r\n"];
+    let (before, between) = (part("image"), part("text"));
+    let form = [before.as_bytes(), &image(1), b"\r\n", between.as_bytes(), b"grass thing\r\n--B--\r\n"];
     let (status, answer) = server.post("multipart/form-data; boundary=B", &form.concat());
     assert_eq!(status, 200, "{answer}");
     same(&answer, &both);
