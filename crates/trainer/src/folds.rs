@@ -67,7 +67,7 @@ mod tests {
             let test: Vec<&Sample> = fold.samples.iter().filter(|s| s.split == Split::Test).collect();
             for class in 0..3 {
                 let count = test.iter().filter(|s| s.target.classes() == [class]).count();
-                assert!((9..=14).contains(&count), "{class}: {count}");
+                assert!((8..=14).contains(&count), "{class}: {count}");
             }
             let learnt = || fold.samples.iter().filter(|s| s.split == Split::Train);
             assert!(test.iter().all(|t| t.group.is_none() || learnt().all(|l| l.group != t.group)));

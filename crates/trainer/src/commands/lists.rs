@@ -44,7 +44,7 @@ impl Methods {
         }
         let own = known.iter().filter(|k| !balgrad::METHODS.iter().any(|m| is(k, m)));
         self.list.print("Of this program", &own.map(|m| row(m)).collect::<Vec<_>>())?;
-        out!("`balgrad methods NAME` says more of one. NAME+dropout is any of them with modality dropout.");
+        out!("`balgrad methods NAME` says more of one; NAME+dropout drops modalities too.");
         Ok(ExitCode::SUCCESS)
     }
 }

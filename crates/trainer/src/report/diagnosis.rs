@@ -202,7 +202,8 @@ impl Case<'_> {
             }
             found.push(balance);
         }
-        for part in &self.parts {
+        // Where only one modality says anything, nothing is left without it.
+        for part in self.parts.iter().filter(|_| !useless) {
             let Some((confidence, accuracy)) = part.surplus else { continue };
             let before = surplus.map_or(0.0, |(confidence, accuracy)| confidence - accuracy);
             if confidence - accuracy >= SURE.max(before + CLOSE) && part.unchanged < UNCHANGED {

@@ -14,7 +14,7 @@ const CATEGORIES: [(&str, [u8; 3], [&str; 4]); 4] = [
 ];
 const ADJECTIVES: [&str; 6] = ["small", "red", "modern", "old", "handmade", "blue"];
 
-/// A shop's photos and spreadsheet. One photo in five shows another category's colour, one title in five no telling word.
+/// A shop's photos and spreadsheet. One photo in five or so shows another category's thing, one title in five no telling word.
 fn shop(folder: &Path) {
     std::fs::create_dir(folder.join("photos")).unwrap();
     let mut state = 7u64;
@@ -27,7 +27,7 @@ fn shop(folder: &Path) {
         let class = i % 4;
         let shown = if draw(5) == 0 { draw(4) } else { class };
         let photo = image::RgbImage::from_fn(48, 48, |x, y| {
-            let inside = match class {
+            let inside = match shown {
                 0 => x > 14 && x < 34 && y > 8,
                 1 => (x as i32 - 24).pow(2) + (y as i32 - 18).pow(2) < 150,
                 2 => x > 12 && x < 36 && y > 16 && y < 40,
@@ -126,5 +126,5 @@ fn three_commands_lead_from_photos_and_a_spreadsheet_to_a_service() {
     }
     // The page has what the record says.
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(page.contains("mugs") && page.contains("without the image"), "{}", page.len());
+    assert!(page.contains("mugs") && page.contains("Without the image"), "{}", page.len());
 }
