@@ -39,7 +39,7 @@ struct Candidate {
 }
 
 #[derive(Serialize)]
-struct Seen<'a> {
+struct Folded<'a> {
     chosen: &'a str,
     why: &'a str,
     metric: Score,
@@ -101,7 +101,7 @@ pub(super) fn choose(configured: &Configured, seed: Option<u64>, out: &Path, qui
     let chosen = best(metric, &candidates)[0].method;
     let seconds = started.elapsed().as_secs_f64();
     let seen =
-        Seen { chosen, why: &why, metric, folds: FOLDS, seed: config.seed, runs, seconds, candidates: &candidates };
+        Folded { chosen, why: &why, metric, folds: FOLDS, seed: config.seed, runs, seconds, candidates: &candidates };
     write_atomic(&out.join(FILE), format!("{}\n", serde_json::to_string_pretty(&seen)?).as_bytes())?;
     let _ = std::fs::remove_dir_all(&folder);
     if !quiet {
