@@ -60,7 +60,7 @@ fn wrong_use(mut error: clap::Error) -> ! {
 }
 
 fn is_stopped(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Interrupted>())
+    error.chain().any(<dyn std::error::Error + 'static>::is::<Interrupted>)
 }
 
 /// An error in one line, with the command that goes on where a signal is its cause.

@@ -39,7 +39,8 @@ impl Diagnose {
 
     /// A line for each row of each data set, what is so for most of its seeds, and where to go on.
     fn grid(&self, runs: &[Run]) -> Result<()> {
-        let mut sets: BTreeMap<&str, BTreeMap<&str, Vec<(&Run, Diagnosis)>>> = BTreeMap::new();
+        type Rows<'a> = BTreeMap<&'a str, Vec<(&'a Run, Diagnosis)>>;
+        let mut sets: BTreeMap<&str, Rows<'_>> = BTreeMap::new();
         for run in runs {
             let found = report::diagnose(run).map_err(|e| anyhow!(e))?;
             let rows = sets.entry(&run.record.dataset.name).or_default();

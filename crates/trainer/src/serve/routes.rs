@@ -145,7 +145,7 @@ impl Shared {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Sent {
-    One(Reply),
+    One(Box<Reply>),
     List(Vec<Item>),
 }
 
@@ -153,7 +153,7 @@ enum Sent {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Item {
-    Reply(Reply),
+    Reply(Box<Reply>),
     Refused(Refused),
 }
 
@@ -216,7 +216,7 @@ async fn predict(State(shared): State<Arc<Shared>>, request: Request) -> Result<
     let mut answers = shared.answers(asked).await?;
     if list {
         let one = |answer: Result<Reply, Refusal>| match answer {
-            Ok(reply) => Item::Reply(reply),
+            Ok(reply) => Item::Reply(Box::new(reply)),
             Err(refusal) => Item::Refused(refusal.item()),
         };
         return Ok(Json(Sent::List(answers.into_iter().map(one).collect())));
@@ -224,7 +224,7 @@ async fn predict(State(shared): State<Arc<Shared>>, request: Request) -> Result<
     answers
         .pop()
         .unwrap_or_else(|| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "there is no answer")))
-        .map(|reply| Json(Sent::One(reply)))
+        .map(|reply| Json(Sent::One(Box::new(reply))))
 }
 
 impl Shared {
