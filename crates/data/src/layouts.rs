@@ -13,6 +13,7 @@ mod csv;
 mod cub;
 mod delimited;
 mod draft;
+mod files;
 mod food101;
 mod hateful_memes;
 mod imagefolder;
@@ -27,6 +28,7 @@ mod roles;
 mod rows;
 mod table;
 mod unpacked;
+mod webdataset;
 
 /// A way to lay out a data set on disk: a row of [`LAYOUTS`].
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub static LAYOUTS: &[&Layout] = &[
     &cub::LAYOUT,
     &appstream::LAYOUT,
     &parquet::LAYOUT,
+    &webdataset::LAYOUT,
     &jsonl::LAYOUT,
     &csv::LAYOUT,
     &imagefolder::LAYOUT,

@@ -122,7 +122,7 @@ fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
             cells[0] = Value::from(path.as_str());
             let place = image.display().to_string();
             let class = class(&root, image);
-            table.rows.push(Row { place, id: path, cells, split, class, base: String::new() });
+            table.rows.push(Row { place, id: path, cells, split, class, base: String::new(), parts: Vec::new() });
         }
     }
     if unlisted > 0 {
