@@ -13,6 +13,7 @@ mod csv;
 mod cub;
 mod delimited;
 mod draft;
+mod files;
 mod food101;
 mod hateful_memes;
 mod imagefolder;
@@ -28,6 +29,7 @@ mod rows;
 mod table;
 mod unlabelled;
 mod unpacked;
+mod webdataset;
 
 pub use unlabelled::{Unlabelled, UnlabelledSamples, unlabelled, unlabelled_record};
 
@@ -56,6 +58,7 @@ pub static LAYOUTS: &[&Layout] = &[
     &cub::LAYOUT,
     &appstream::LAYOUT,
     &parquet::LAYOUT,
+    &webdataset::LAYOUT,
     &jsonl::LAYOUT,
     &csv::LAYOUT,
     &imagefolder::LAYOUT,

@@ -122,7 +122,7 @@ pub(super) fn table(folder: &Path, draft: &mut Draft<'_>) -> Result<(Table, usiz
             cells[0] = Value::from(path.as_str());
             let place = image.display().to_string();
             let class = class(&root, image);
-            table.rows.push(Row { place, id: path, cells, split, class, base: String::new() });
+            table.rows.push(Row { place, id: path, cells, split, class, base: String::new(), parts: Vec::new() });
         }
     }
     Ok((table, unlisted))

@@ -12,15 +12,14 @@ use std::path::Path;
 use parquet::record::{Field, Row};
 
 use super::unpacked::{Unpacked, Unpacking};
+use super::files::{Table, split_named, tables};
 use super::{Answer, Draft, Found, Layout, Part, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 use columns::{Columns, answer, class_names, field, numbered, picture, word};
-use files::{Table, split_named, tables};
 use sheet::Sheet;
 
 mod codec;
 mod columns;
-mod files;
 mod pages;
 mod sheet;
 mod thrift;
@@ -30,12 +29,14 @@ pub(super) static LAYOUT: Layout = Layout {
     about: "*.parquet in the folder or below, split named by file, folder or column, with image, text and label columns",
     paper: "Hugging Face data sets",
     detect: |folder| {
-        let tables = tables(folder).ok()?;
+        let tables = tables(folder, ENDING).ok()?;
         let first = &tables.first()?.path;
         Some(format!("it holds {}", first.strip_prefix(folder).unwrap_or(first).display()))
     },
     read,
 };
+
+const ENDING: &str = "parquet";
 
 /// What is gathered over all files.
 struct Reading<'a> {
@@ -50,7 +51,7 @@ struct Reading<'a> {
 fn read(folder: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     let draft = Draft::new(folder, LAYOUT.name, options);
     let mut all = Reading { draft, names: None, notes: BTreeSet::new(), own: Vec::new() };
-    let tables = tables(folder)?;
+    let tables = tables(folder, ENDING)?;
     for (number, table) in tables.iter().enumerate() {
         let before = (all.draft.found.len(), all.draft.sieve.problems.len());
         let unpacked = options.unpacked.as_deref();

@@ -25,6 +25,8 @@ pub(super) struct Row {
     pub(super) class: Option<String>,
     /// Where paths start, below the data folder; empty or with a slash at its end.
     pub(super) base: String,
+    /// What its file holds of the sample besides the cells.
+    pub(super) parts: Vec<(&'static Modality, Part)>,
 }
 
 /// Rows of named cells.
@@ -41,18 +43,9 @@ impl Table {
     pub(super) fn of_json(path: &Path, sieve: &mut Sieve) -> Result<Self, DataError> {
         let mut table = Self::default();
         for (place, line) in json_lines::<Map<String, Value>>(path, sieve)? {
-            let mut cells = vec![Value::Null; table.names.len()];
-            for (name, cell) in line {
-                match table.names.iter().position(|known| *known == name) {
-                    Some(i) => cells[i] = cell,
-                    None => {
-                        table.names.push(name);
-                        cells.push(cell);
-                    }
-                }
-            }
+            let cells = table.cells(line);
             let id = (table.rows.len() + 1).to_string();
-            table.rows.push(Row { place, id, cells, split: None, class: None, base: String::new() });
+            table.rows.push(Row { place, id, cells, split: None, class: None, base: String::new(), parts: Vec::new() });
         }
         table.level();
         Ok(table)
@@ -77,7 +70,22 @@ impl Table {
         self.level();
     }
 
-    fn level(&mut self) {
+    /// The cells of a row that has these values by name.
+    pub(super) fn cells(&mut self, values: impl IntoIterator<Item = (String, Value)>) -> Vec<Value> {
+        let mut cells = vec![Value::Null; self.names.len()];
+        for (name, cell) in values {
+            match self.names.iter().position(|known| *known == name) {
+                Some(i) => cells[i] = cell,
+                None => {
+                    self.names.push(name);
+                    cells.push(cell);
+                }
+            }
+        }
+        cells
+    }
+
+    pub(super) fn level(&mut self) {
         let width = self.names.len();
         self.rows.iter_mut().for_each(|row| row.cells.resize(width, Value::Null));
     }
@@ -208,7 +216,7 @@ impl Draft<'_> {
                     continue;
                 }
             };
-            let mut parts: Vec<(&'static Modality, Part)> = Vec::new();
+            let mut parts = row.parts;
             for &(modality, i) in &roles.others {
                 let part = if modality.inline {
                     prose(&row.cells[i]).map(Part::Text)

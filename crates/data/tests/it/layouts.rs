@@ -79,6 +79,13 @@ const CASES: &[Case] = &[
         brings: (true, true),
         exact: true,
     },
+    Case {
+        layout: "webdataset",
+        write: crate::written::webdataset,
+        task: Task::MultiClass,
+        brings: (true, true),
+        exact: true,
+    },
 ];
 
 fn read(folder: &Path, layout: Option<&str>) -> Dataset {
@@ -224,4 +231,39 @@ fn a_layout_is_a_row_of_the_table() {
         assert!(names.contains(&case.layout), "{}", case.layout);
     }
     assert!(LAYOUTS.iter().all(|l| !l.about.is_empty() && !l.paper.is_empty()));
+}
+
+/// What a tar file says wrongly skips a sample or ends the file, and nothing more.
+#[test]
+fn shards_that_are_cut_or_lack_something_are_read_as_far_as_they_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cmyk.jpg")).unwrap();
+    let mut members = Vec::new();
+    for i in 0..12 {
+        members.push((format!("{i:03}.JPG"), picture.clone()));
+        members.push((format!("{i:03}.caption"), format!("number {i}").into_bytes()));
+        members.push((format!("{i:03}.cls"), (i % 2).to_string().into_bytes()));
+        members.push((format!("{i:03}.wav"), vec![0; 8]));
+    }
+    members.push(("100.jpg".into(), picture.clone())); // No label.
+    members.push(("101.cls".into(), vec![0xff, 0xfe])); // No text.
+    members.push(("102.json".into(), b"{\"label\": ".to_vec())); // Cut short.
+    members.push((".hidden".into(), b"x".to_vec())); // No key.
+    crate::written::tar(&folder.path().join("all.tar"), &members);
+    let data = read(folder.path(), None);
+    assert_eq!((data.layout, data.samples.len(), data.classes.join(",").as_str()), ("webdataset", 12, "0,1"));
+    let what: Vec<&str> = data.problems.iter().map(|p| p.what.as_str()).collect();
+    assert_eq!(what.len(), 3, "{what:?}");
+    for said in ["no label", "its .cls is not UTF-8 from byte 0 on", "its .json cannot be read: EOF"] {
+        assert_eq!(what.iter().filter(|w| w.contains(said)).count(), 1, "{said}: {what:?}");
+    }
+    assert!(data.notes.iter().any(|n| n == "members of other kinds are not read: 12 .wav"), "{:?}", data.notes);
+    let whole = std::fs::read(folder.path().join("all.tar")).unwrap();
+    for cut in [0, 100, 512, 700, whole.len() / 2, whole.len() - 1024] {
+        let cut_folder = tempfile::tempdir().unwrap();
+        std::fs::write(cut_folder.path().join("all.tar"), &whole[..cut]).unwrap();
+        let read = open(cut_folder.path().to_str().unwrap(), &ReadOptions::default());
+        let count = read.map_or(0, |data| data.samples.len());
+        assert!(count <= 12 && (cut < 10_000 || count >= 5), "{cut}: {count}");
+    }
 }

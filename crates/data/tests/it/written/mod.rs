@@ -190,11 +190,7 @@ pub(crate) fn parquet(folder: &Path, real: &[Real]) {
     let hub = KeyValue::new("huggingface".to_owned(), names.to_string());
     for (split, file) in [("train", "train"), ("dev", "validation"), ("test", "test")] {
         let rows: Vec<&Real> = real.iter().enumerate().filter(|(i, _)| part(*i) == split).map(|(_, s)| s).collect();
-        let png = |s: &&Real| {
-            let mut bytes = std::io::Cursor::new(Vec::new());
-            s.picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-            ByteArray::from(bytes.into_inner())
-        };
+        let png = |s: &&Real| ByteArray::from(png(&s.picture));
         let texts = |f: &dyn Fn(&Real) -> String| rows.iter().map(|s| ByteArray::from(f(s).into_bytes())).collect();
         let columns: [Vec<ByteArray>; 3] =
             [rows.iter().map(png).collect(), texts(&|s| format!("{}.png", s.id)), texts(&|s| s.text.clone())];
@@ -216,4 +212,45 @@ pub(crate) fn parquet(folder: &Path, real: &[Real]) {
         group.close().unwrap();
         writer.close().unwrap();
     }
+}
+
+fn png(picture: &RgbImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Two shards for each split; captions and classes in files of their own, or in one JSON.
+pub(crate) fn webdataset(folder: &Path, real: &[Real]) {
+    for (split, file) in [("train", "train"), ("dev", "val"), ("test", "test")] {
+        let rows: Vec<&Real> = real.iter().enumerate().filter(|(i, _)| part(*i) == split).map(|(_, s)| s).collect();
+        for (shard, rows) in rows.chunks(rows.len().div_ceil(2)).enumerate() {
+            let mut members = Vec::new();
+            for (i, s) in rows.iter().enumerate() {
+                let key = format!("part.d/{i:05}");
+                members.push((format!("{key}.png"), png(&s.picture)));
+                if shard == 0 {
+                    members.push((format!("{key}.txt"), format!("{}\n", s.text).into_bytes()));
+                    members.push((format!("{key}.cls"), s.class.clone().into_bytes()));
+                } else {
+                    let fields = serde_json::json!({"caption": s.text, "label": s.class, "file_name": "gone.png"});
+                    members.push((format!("{key}.json"), fields.to_string().into_bytes()));
+                }
+            }
+            tar(&folder.join(format!("{file}-{shard:06}.tar")), &members);
+        }
+    }
+}
+
+/// A tar file of these members.
+pub(crate) fn tar(path: &Path, members: &[(String, Vec<u8>)]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    archive.finish().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Which files a folder has, and the split that a name tells.
+//! The files of one kind in a folder and the folders below, and the split that a name tells.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 4;
 /// Entries of folders that are looked at.
 const MAX_ENTRIES: usize = 100_000;
 
-/// A Parquet file of a data set.
+/// A file of a data set.
 pub(super) struct Table {
     pub(super) path: PathBuf,
     /// Unique among the files; the start of its samples' ids.
@@ -19,11 +19,11 @@ pub(super) struct Table {
     pub(super) split: Option<Split>,
 }
 
-/// The Parquet files in a folder and the folders below, in order of path.
-pub(super) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
+/// The files with this ending in a folder and the folders below, in order of path.
+pub(super) fn tables(folder: &Path, ending: &str) -> Result<Vec<Table>, DataError> {
     let mut paths = Vec::new();
     let mut left = MAX_ENTRIES;
-    walk(folder, MAX_DEPTH, &mut left, &mut paths)?;
+    walk(folder, ending, MAX_DEPTH, &mut left, &mut paths)?;
     paths.sort();
     let stem = |path: &PathBuf| path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     let mut stems: Vec<String> = paths.iter().map(stem).collect();
@@ -38,17 +38,23 @@ pub(super) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
     Ok(paths.into_iter().map(table).collect())
 }
 
-fn walk(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
+fn walk(
+    folder: &Path,
+    ending: &str,
+    depth: usize,
+    left: &mut usize,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), DataError> {
     for entry in std::fs::read_dir(folder).map_err(|e| DataError::io(folder, e))? {
         let Some(after) = left.checked_sub(1) else { return Ok(()) };
         *left = after;
         let entry = entry.map_err(|e| DataError::io(folder, e))?;
         let (path, hidden) = (entry.path(), entry.file_name().as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|e| e == "parquet") {
+        if path.extension().is_some_and(|e| e == ending) {
             found.push(path);
         } else if !hidden && depth > 0 && path.is_dir() {
             // A folder that may not be read is nobody's data.
-            let _ = walk(&path, depth - 1, left, found);
+            let _ = walk(&path, ending, depth - 1, left, found);
         }
     }
     Ok(())
