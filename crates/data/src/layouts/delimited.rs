@@ -54,7 +54,15 @@ pub(super) fn read(path: &Path, draft: &mut Draft<'_>) -> Result<Table, DataErro
         let cells = record.iter().take(width).map(Value::from).collect();
         // The line in the file may change with its texts; the number of the row does not.
         let id = (table.rows.len() + 1).to_string();
-        table.rows.push(Row { place: row_place, id, cells, split: None, class: None, base: String::new(), parts: Vec::new() });
+        table.rows.push(Row {
+            place: row_place,
+            id,
+            cells,
+            split: None,
+            class: None,
+            base: String::new(),
+            parts: Vec::new(),
+        });
     }
     if table.names.is_empty() {
         return Err(DataError::invalid(place, "the table is empty"));

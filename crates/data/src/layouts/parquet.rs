@@ -11,8 +11,8 @@ use std::path::Path;
 
 use parquet::record::{Field, Row};
 
-use super::unpacked::{Unpacked, Unpacking};
 use super::files::{Table, split_named, tables};
+use super::unpacked::{Unpacked, Unpacking};
 use super::{Answer, Draft, Found, Layout, Part, image_and_text};
 use crate::{DataError, Dataset, ReadOptions, Split, Task};
 use columns::{Columns, answer, class_names, field, numbered, picture, word};

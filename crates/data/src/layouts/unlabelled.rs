@@ -89,7 +89,15 @@ pub fn unlabelled_record(
 ) -> (Unlabelled, Option<String>) {
     let place = String::new();
     let (names, cells) = record.into_iter().unzip();
-    let row = Row { place: place.clone(), id: String::new(), cells, split: None, class: None, base: String::new() };
+    let row = Row {
+        place: place.clone(),
+        id: String::new(),
+        cells,
+        split: None,
+        class: None,
+        base: String::new(),
+        parts: Vec::new(),
+    };
     let table = Table { names, rows: vec![row], flat: false };
     let roles = match Roles::find(&place, &table, &options.columns, &options.modalities, true, false) {
         Ok(roles) => roles,

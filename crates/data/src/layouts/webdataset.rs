@@ -5,7 +5,6 @@
 //! read from where they stand in the file. A file's split is told by its name or that of a folder above, as for Parquet.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;

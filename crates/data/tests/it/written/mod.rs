@@ -233,7 +233,7 @@ pub(crate) fn webdataset(folder: &Path, real: &[Real]) {
                     members.push((format!("{key}.txt"), format!("{}\n", s.text).into_bytes()));
                     members.push((format!("{key}.cls"), s.class.clone().into_bytes()));
                 } else {
-                    let fields = serde_json::json!({"caption": s.text, "label": s.class, "file_name": "gone.png"});
+                    let fields = serde_json::json!({"text": s.text, "label": s.class, "file_name": "gone.png"});
                     members.push((format!("{key}.json"), fields.to_string().into_bytes()));
                 }
             }
