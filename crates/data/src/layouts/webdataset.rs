@@ -95,10 +95,10 @@ fn shard_rows(
         };
         let name = String::from_utf8_lossy(&member.path_bytes()).trim_start_matches("./").to_owned();
         let Some((key, kind)) = key(&name).filter(|_| member.header().entry_type().is_file()) else { continue };
-        if sample.as_ref().is_none_or(|sample| sample.key != key) {
-            if let Some(done) = sample.replace(Sample::new(key)) {
-                done.into_row(shard, table, sieve)?;
-            }
+        if sample.as_ref().is_none_or(|sample| sample.key != key)
+            && let Some(done) = sample.replace(Sample::new(key))
+        {
+            done.into_row(shard, table, sieve)?;
         }
         if let Some(sample) = &mut sample
             && !sample.take(kind, member, &pack)
